@@ -22,6 +22,7 @@ REWRITE_NAMES: tuple[str, ...] = (
     "factor-leftovers",
     "pack-leftovers",
     "group-pixels",
+    "pack-rows",
     "split-means",
     "fuse-sums",
     "drop-idle-clips",

@@ -22,6 +22,7 @@ from pefslc.targets.tensil.group_rewrites.grouped_pixels import GroupPixels
 from pefslc.targets.tensil.group_rewrites.input_packing import PackInputs
 from pefslc.targets.tensil.group_rewrites.leftover_channels import FactorLeftovers, PackLeftovers
 from pefslc.targets.tensil.group_rewrites.means import SplitMeans
+from pefslc.targets.tensil.group_rewrites.packed_rows import PackRows
 from pefslc.targets.tensil.group_rewrites.plain_ends import with_plain_ends
 from pefslc.targets.tensil.group_rewrites.stationary_activations import KeepActivations
 from pefslc.targets.tensil.groups.group_program import GroupProgram
@@ -62,7 +63,8 @@ GROUP_REWRITES: tuple[Rewrite[GroupProgram], ...] = (
     KeepActivations(),  # layers of few pixels: weights move, activations stay in the array
     FactorLeftovers(),  # channels beyond whole blocks: partial sums in the spare lanes
     PackLeftovers(),  # and neighbouring pixels of them in one vector
-    GroupPixels(),  # few channels: several pixels in a vector. Stays last
+    GroupPixels(),  # few channels: several pixels in a vector. After those that look at single pixels
+    PackRows(),  # and several rows of what is packed. Stays last
 )
 # Rewrites of groups in words.
 WORD_REWRITES: tuple[Rewrite[WordProgram], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -130,3 +130,43 @@ def test_sums_that_overflow_by_themselves_carry_nothing(sign: int) -> None:
         layer = Layer.of(sign * np.array([[weight, 0, 0, 0], [0, 0, 1, 0]]), np.zeros(2, dtype=np.int64))
         tiles = with_carried(layer.placed, layer.layouts, layer.tiles, -sign * 130, FP8)
         assert (tiles is not None) == carries
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lanes_of_one_product_carry_a_word_in_one_tile(seed: int) -> None:
+    """Every input, with products up to a whole word: the one addition is all that saturates. One tile, or two."""
+    r = np.random.default_rng(seed)
+    of_one_tile = 0
+    for _ in range(100):
+        weight = np.zeros((2, int(r.choice([2, 4]))), dtype=np.int64)
+        weight[[0, 1], r.integers(0, weight.shape[1], 2)] = r.choice([-42, -7, 1, 42], 2)
+        layer, word = Layer.of(weight, r.integers(-20, 21, 2)), int(r.integers(-108, 108))
+        tiles = with_carried(layer.placed, layer.layouts, layer.tiles, word, FP8)
+        assert tiles is not None
+        of_one_tile += len(tiles) == 1
+        assert [tile.has_bias for tile in tiles[1:]] == [False] * (len(tiles) - 1)
+        inputs = EVERY_INPUT[: weight.shape[1]]
+        wanted = np.clip(weight @ inputs + layer.bias[:, None] + word, FP8.min_code, FP8.max_code)
+        assert np.array_equal(layer.sums(tiles, inputs), wanted)
+    assert 10 < of_one_tile < 90
+
+
+def carrying(weight: list[list[int]], word: int, offset: int = 0, factor: int = FP8.one) -> list[Tile] | None:
+    """The tiles of such a layer with a word, where a weight is as many times the factor."""
+    layer = Layer.of(np.array(weight), np.zeros(2, dtype=np.int64), offset)
+    (term,) = layer.placed.terms
+    placed = replace(layer.placed, terms=(replace(term, weight=term.weight // FP8.one * factor),))
+    (tiles,) = tiles_of(placed, layer.layouts, 2, set(), FP8.one, bias_alone=False)
+    return with_carried(placed, layer.layouts, tiles, word, FP8)
+
+
+def test_one_tile_carries_a_word_where_each_sum_is_one_product_only() -> None:
+    """Not two, the first of which may saturate before the second brings it back; not what a MAC rounds; not where the
+    tile takes an offset off; not by a bias that is no word.
+    """
+    assert carrying([[1, 0], [0, 1]], -100) is not None
+    assert carrying([[1, 1], [0, 1]], -100) is None
+    assert carrying([[1, 0], [0, 1]], -100, factor=FP8.one // 2) is None
+    assert carrying([[1, 0], [0, 1]], -100, offset=-1) is None
+    assert carrying([[1, 0], [0, 1]], FP8.min_code) is not None
+    assert carrying([[1, 0], [0, 1]], FP8.min_code - 1) is None

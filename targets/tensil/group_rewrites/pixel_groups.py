@@ -4,6 +4,10 @@ leave lanes empty.
 A group of m pixels along an axis is one pixel of an image that is m times smaller there; lane j * C + c of its vector
 holds channel c of the group's j-th pixel. A convolution that makes groups steps m pixels at a time. One that reads
 groups finds its pixels m apart, as a transposed convolution does, unless it steps over whole groups itself.
+
+The first group may begin `before` pixels before the image: then a window that begins as many pixels to the left of an
+even place lies in fewer groups. A pixel outside of the image is 0 for who reads it; that it is 0 is for the caller to
+see to.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ def between_groups(weight: Weights, window: Window, axis: int, read: int, made: 
     return found and reading_groups(*found, axis, read)
 
 
-def making_groups(weight: Weights, window: Window, axis: int, pixels: int) -> tuple[Weights, Window] | None:
+def making_groups(
+    weight: Weights, window: Window, axis: int, pixels: int, before: int = 0
+) -> tuple[Weights, Window] | None:
     """The convolution [pixels * C_out, C_in, KH', KW'] that makes groups of `pixels` of its results along an axis; None
     where no window does that.
     """
@@ -38,13 +44,15 @@ def making_groups(weight: Weights, window: Window, axis: int, pixels: int) -> tu
     taps: dict[int, Weights] = {}
     for offset, matrix in _taps(weight, window, axis).items():
         for j in range(pixels):
-            at = offset + j * stride
+            at = offset + (j - before) * stride
             taps.setdefault(at, np.zeros((pixels * outputs, *matrix.shape[1:]), dtype=np.int64))
             taps[at][j * outputs : (j + 1) * outputs] += matrix
     return _convolution(taps, window, axis, stride * pixels, apart)
 
 
-def reading_groups(weight: Weights, window: Window, axis: int, pixels: int) -> tuple[Weights, Window] | None:
+def reading_groups(
+    weight: Weights, window: Window, axis: int, pixels: int, before: int = 0
+) -> tuple[Weights, Window] | None:
     """The convolution [C_out, pixels * C_in, KH', KW'] that reads its input in groups of `pixels` along an axis; None
     where no window does that.
     """
@@ -53,7 +61,7 @@ def reading_groups(weight: Weights, window: Window, axis: int, pixels: int) -> t
     taps: dict[int, Weights] = {}
     for offset, matrix in _taps(weight, window, axis).items():
         for j in range(pixels):
-            at = offset - j * apart
+            at = offset - (j - before) * apart
             taps.setdefault(at, np.zeros((len(weight), pixels * inputs, matrix.shape[2]), dtype=np.int64))
             taps[at][:, j * inputs : (j + 1) * inputs] += matrix
     return _convolution(taps, window, axis, stride, apart * pixels)
@@ -69,11 +77,12 @@ def _convolution(
     taps: dict[int, Weights], window: Window, axis: int, stride: int, apart: int
 ) -> tuple[Weights, Window] | None:
     """The weights and the window with these taps along an axis; that on both sides of the image, all the padding that
-    they need is there, is for the caller to see to. Of a window that steps over whole groups, one phase is left.
+    they need is there, is for the caller to see to. Of a window whose strides have a divisor in common with how far
+    apart its pixels are, only taps at multiples of it ever lie on one.
     """
-    if stride % apart == 0:
-        taps = {offset // apart: matrix for offset, matrix in taps.items() if offset % apart == 0}
-        stride, apart = stride // apart, 1
+    common = gcd(stride, apart)
+    taps = {offset // common: matrix for offset, matrix in taps.items() if offset % common == 0}
+    stride, apart = stride // common, apart // common
     if not taps:
         return None
     first, last = min(taps), max(taps)

@@ -218,9 +218,10 @@ def with_carried(
     """The tiles of one output block with `word` added to every sum by its last addition; None where that cannot be.
 
     So sums that leave the data type saturate, exactly as if `word` were added to the finished sums, at no cost: the
-    first tile's bias goes as far as no partial sum saturates, the last tile's bias the rest of the way.
+    first tile's bias goes as far as no partial sum saturates, the last tile's bias the rest of the way. A lane whose
+    sums are one product each has one addition only: of the whole bias, in the first tile.
     """
-    if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles) or any(t.tap is None for t in tiles):
+    if not tiles or any(t.tap is None for t in tiles):
         return None
     tiles = _overwriting_once(tiles)
     size = tiles[0].rows.shape[1]
@@ -232,11 +233,22 @@ def with_carried(
     low, high = data_type.min_code, data_type.max_code
     if lowest.min() < low or highest.max() > high:
         return None  # sums that may overflow as they are (--allow-overflow)
+    alone = _lanes_of_one_product(group, tiles, data_type.one) & (low <= bias + word) & (bias + word <= high)
     # With it the sums on the way fill a word at most, whatever their order; and it is a word.
-    start = low - lowest if word < 0 else high - highest
+    start = np.where(alone, bias + word, low - lowest if word < 0 else high - highest)
     rest = bias + word - start
-    if (rest + lowest).min() < low or (rest + highest).max() > high:
+    if (rest + np.where(alone, 0, lowest)).min() < low or (rest + np.where(alone, 0, highest)).max() > high:
         return None  # the last tile's own sum would saturate
+
+    def with_bias(tile: Tile, bias: Words) -> Tile:
+        matrix = tile.rows[1:] if tile.has_bias else tile.rows
+        row = bias + _own_bias(group.terms[tile.term], matrix, data_type.one)
+        return replace(tile, has_bias=True, fills=True, rows=np.concatenate([row[None, :], matrix]))
+
+    if alone.all():
+        return [with_bias(tiles[0], start), *tiles[1:]]
+    if len(tiles) < 2 or all(t.loads_the_same_as(tiles[0]) for t in tiles):
+        return None
     reached = _reached_pixels(group, layouts, [(t.term, t.tap) for t in tiles if t.tap is not None])
     fitting = [
         i for i, tile in enumerate(tiles) if not group.terms[tile.term].offset or reached[i] == group.layout.pixels
@@ -244,17 +256,22 @@ def with_carried(
     if fitting[:1] != [0] or len(fitting) < 2:
         return None
     last = max(fitting[1:], key=lambda i: (reached[i], i))
-
-    def with_bias(tile: Tile, bias: Words) -> Tile:
-        matrix = tile.rows[1:] if tile.has_bias else tile.rows
-        row = bias + _own_bias(group.terms[tile.term], matrix, data_type.one)
-        return replace(tile, has_bias=True, fills=True, rows=np.concatenate([row[None, :], matrix]))
-
     return [
         with_bias(tiles[0], start),
         *(tile for i, tile in enumerate(tiles) if i not in (0, last)),
         with_bias(tiles[last], rest),
     ]
+
+
+def _lanes_of_one_product(group: WordGroup, tiles: Sequence[Tile], one: int) -> NDArray[np.bool_]:
+    """[A] whether each sum of a lane is its bias and one product at most, which nothing rounds, of words as they are.
+
+    Then the one MAC, or the one addition to the accumulators, is all that saturates: the product is a word.
+    """
+    matrices = [tile.rows[1:] if tile.has_bias else tile.rows for tile in tiles]
+    weights = np.concatenate(matrices)
+    alone = (np.count_nonzero(weights, axis=0) <= 1) & ~(weights % one).any(axis=0)
+    return alone & (not any(group.terms[tile.term].offset for tile in tiles))
 
 
 def in_order(blocks: list[list[Tile]]) -> list[Tile]:

@@ -5,21 +5,23 @@ neighbour, and a MatMul is what requantizes, too. So the leftover channels' *sum
 shift and clip them: the diagonal of the matrix plan in place of ones, and its constants after the channel in the order
 of the array's rows. A row's constant comes from a spare lane of the stored sums, which a bias put there.
 
-Where lanes are left, a vector of sums holds those of two neighbouring pixels or more (`pixel_groups`): half as many
-vectors are stored, and three neighbours lie in two of them.
+Where lanes are left, a vector of sums holds those of two neighbouring pixels or more (`pixel_groups`), of a row, of a
+column or of both: half as many vectors are stored, and three neighbours lie in two of them. Where a sum outside of the
+image is one of code 0 - that of a quantizer of pixels is - the first vector may begin before the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles
+from pefslc.targets.tensil.group_rewrites.convolution_cost import tiles_of_few_lanes
 from pefslc.targets.tensil.group_rewrites.pixel_groups import making_groups, reading_groups
 from pefslc.targets.tensil.groups.group_program import Role, StoredTensor
 from pefslc.targets.tensil.groups.layout import Layout
@@ -28,6 +30,7 @@ from pefslc.targets.tensil.matrix.group_steps import added_tensors, leading_plan
 from pefslc.targets.tensil.matrix.matrix_plan import MatrixPlan, is_certified_chain
 from pefslc.targets.tensil.matrix.matrix_steps import AddWord, Diagonal
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
+from pefslc.targets.tensil.words.steps import apply_steps
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup, WordTerm
 from pefslc.targets.tensil.words.word_program import WordProgram, WordTensor
 
@@ -136,6 +139,36 @@ def _with_channels(group: WordGroup, channels: slice, layout: Layout) -> WordGro
 
 
 @dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Which pixels share a vector: so many rows and columns; the first vector begins so many before the image."""
+
+    size: tuple[int, int]
+    before: tuple[int, int] = (0, 0)
+
+    @property
+    def count(self) -> int:
+        return self.size[0] * self.size[1]
+
+    def layout(self, image: Layout, channels: int, more: int) -> Layout:
+        """Of vectors with so many channels of each pixel, and so many lanes more."""
+        height, width = (
+            -(-(size + before) // pixels)
+            for size, before, pixels in zip((image.height, image.width), self.before, self.size, strict=True)
+        )
+        return Layout(self.count * channels + more, height, width)
+
+    def making(self, weight: Words, window: Window) -> tuple[Words, Window] | None:
+        """The convolution whose results are such vectors."""
+        found = making_groups(weight, window, 1, self.size[1], self.before[1])
+        return found and making_groups(*found, 0, self.size[0], self.before[0])
+
+    def reading(self, weight: Words, window: Window) -> tuple[Words, Window] | None:
+        """The convolution that reads such vectors."""
+        found = reading_groups(weight, window, 1, self.size[1], self.before[1])
+        return found and reading_groups(*found, 0, self.size[0], self.before[0])
+
+
+@dataclass(frozen=True, slots=True)
 class _Leftovers:
     """The channels of `made`, which stores `stored`, from `first` on, which only `packer` reads; the plan that
     requantizes them, and the words added after its shift.
@@ -151,36 +184,51 @@ class _Leftovers:
     def ways(self, architecture: Architecture) -> Iterator[tuple[WordGroup, WordGroup]]:
         """The groups of the sums and of the packing, for each number of pixels that a vector of sums can hold."""
         a, data_type = architecture.array_size, architecture.data_type
-        layout = self.made.layout
-        leftover = layout.channels - self.first
+        leftover = self.made.layout.channels - self.first
         terms = [(term.weight[self.first :], term.window) for term in self.made.terms]
         ones = self._ones(leftover)
-        for axis, size in enumerate((layout.height, layout.width)):
-            for exponent in range(((a - len(self.words)) // leftover).bit_length()):
-                pixels = 1 << exponent  # one instruction reaches pixels so far apart
-                if size % pixels:
-                    continue
-                makers = [making_groups(*term, axis, pixels) for term in terms]
-                packing = reading_groups(*ones, axis, pixels)
-                if packing is not None and None not in makers:
-                    sums = self._sums([m for m in makers if m is not None], axis, pixels)
-                    yield sums, self._packing(*packing, sums.result, data_type)
+        for vector in self._vectors((a - len(self.words)) // leftover, data_type):
+            makers = [vector.making(*term) for term in terms]
+            packing = vector.reading(*ones)
+            if packing is not None and None not in makers:
+                sums = self._sums([m for m in makers if m is not None], vector)
+                yield sums, self._packing(*packing, sums.result, data_type)
+
+    def _vectors(self, most: int, data_type: DataType) -> Iterator[_Pixels]:
+        """The ways to put up to `most` pixels into a vector."""
+        layout = self.made.layout
+        counts = [1 << exponent for exponent in range(most.bit_length())]  # one instruction reaches pixels so far apart
+        is_zero = self._is_zero_outside(data_type)
+        for rows, columns in product(counts, counts):
+            if rows * columns > most:
+                continue
+            if not (layout.height % rows or layout.width % columns):
+                yield _Pixels((rows, columns))
+            if is_zero:
+                shifts = product(range(rows), range(columns))
+                yield from (_Pixels((rows, columns), before) for before in shifts if any(before))
+
+    def _is_zero_outside(self, data_type: DataType) -> bool:
+        """Whether a pixel of the result that lies outside of the image has sums that the steps take to 0."""
+        if any(term.window != Window(kernel=(1, 1)) for term in self.made.terms):
+            return False
+        return not apply_steps(self.made.steps, self.made.bias[self.first :, None], data_type).any()
 
     def _ones(self, leftover: int) -> tuple[Words, Window]:
         (term,) = self.packer.terms
         return (term.weight[:, -leftover:] != 0).astype(np.int64), term.window
 
-    def _sums(self, makers: Sequence[tuple[Words, Window]], axis: int, pixels: int) -> WordGroup:
-        """The sums of the channels of so many pixels, with the plan's constant, and -|word| in a lane for each word."""
+    def _sums(self, makers: Sequence[tuple[Words, Window]], vector: _Pixels) -> WordGroup:
+        """The sums of the channels of the pixels of a vector, with the plan's constant, and -|word| in a lane for each
+        word.
+        """
         made, words = self.made, self.words
-        layout = made.layout
-        height, width = layout.height // (pixels if axis == 0 else 1), layout.width // (pixels if axis == 1 else 1)
-        layout = Layout(pixels * (layout.channels - self.first) + len(words), height, width)
+        layout = vector.layout(made.layout, made.layout.channels - self.first, len(words))
         none = np.zeros(len(words), dtype=np.int64)
         lanes = np.array([-abs(word) - self.plan.carried for word in words], dtype=np.int64)
 
         def with_words(per_channel: Words, last: Words) -> Words:
-            return np.concatenate([np.tile(per_channel[self.first :], pixels), last])
+            return np.concatenate([np.tile(per_channel[self.first :], vector.count), last])
 
         terms = [
             WordTerm(term.tensor, np.concatenate([weight, np.zeros((len(words), *weight.shape[1:]), np.int64)]), window)
@@ -215,7 +263,7 @@ def _cycles(way: tuple[WordGroup, WordGroup], layouts: dict[str, Layout], archit
     sums, _ = way
     sources = {**layouts, sums.result: sums.layout}
     return sums.layout.pixels + sum(
-        inside_cycles(term.weight, term.window, sources[term.tensor], group.layout, architecture)
+        tiles_of_few_lanes(term.weight, term.window, sources[term.tensor], group.layout, architecture)[0]
         for group in way
         for term in group.terms
     )
