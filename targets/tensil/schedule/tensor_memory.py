@@ -45,7 +45,7 @@ class Entry:
 class Tensor:
     """A live tensor: where it is. `dram` is kept once written, so that a spill happens once.
 
-    lent  its place is its reader's result's, too, which it goes to when nobody reads it any more
+    lent  so many vectors of its place are its reader's result's, too, which they go to when nobody reads it any more
     """
 
     layout: Layout
@@ -55,7 +55,7 @@ class Tensor:
     local: int | None = None
     dram: int | None = None
     readers: int = 0
-    lent: bool = False
+    lent: int = 0
 
 
 class TensorMemory:
@@ -129,12 +129,15 @@ class TensorMemory:
     def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
         least scratch, where passes would read it several times. Then what nobody reads now may make room for it, if
-        that moves less. One that gets digits is read twice, and then overwritten: it comes wherever it fits.
+        that moves less. One that gets digits is read twice, three times where it is packed first, and then overwritten:
+        it comes wherever it fits.
         """
         if tensor.local is not None:
             return
         useful = tensor.vectors if self._size == 1 else self._architecture.local_depth // 16  # of many small ones
-        useful = 0 if is_high_digit(group, self._architecture.data_type) else useful
+        is_packed = self.tensors[group.result, tensor.picture].role is Role.PACKED
+        if is_high_digit(group, self._architecture.data_type) or (is_packed and tensor.readers > 2):
+            useful = 0
         needed = tensor.vectors + (scratch if times > 1 else useful)
         while self.local.largest_gap()[1] < needed:
             others = [t for t in self.tensors.values() if t.local is not None and t not in reads]
@@ -204,7 +207,7 @@ class TensorMemory:
         if name is None:
             return None
         tensor, result = self.tensors[name, pictures[0]], self.tensors[group.result, pictures[0]]
-        if tensor.local is None or tensor.readers != 1 or tensor.vectors != result.vectors:
+        if tensor.local is None or tensor.readers != 1 or tensor.vectors < result.vectors:
             return None
         result.local = tensor.local
         needs = self._needs(group, pictures, weight_rows, tile_rows)
@@ -213,7 +216,7 @@ class TensorMemory:
         if self.local.largest_gap()[1] < needs.comfortable:
             result.local = None
             return None
-        tensor.lent = True
+        tensor.lent = result.vectors
         return needs
 
     def _bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
@@ -262,8 +265,8 @@ class TensorMemory:
     def release(self, tensor: Tensor) -> None:
         """Nobody reads the tensor any more."""
         if tensor.local is not None:
-            if not tensor.lent:
-                self.local.release(tensor.local, tensor.vectors)
+            if tensor.lent < tensor.vectors:
+                self.local.release(tensor.local + tensor.lent, tensor.vectors - tensor.lent)
             tensor.local = None
         if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)

@@ -63,8 +63,8 @@ class RequantizeWhilePacking:
 def _requantized(program: WordProgram, packed: StoredTensor, architecture: Architecture) -> WordProgram | str:
     """The program without the leftover channels of one tensor, or why they stay."""
     name, groups = packed.of, {group.result: group for group in program.groups}
-    if name in program.output_tensors:
-        return "it is an output"
+    if name in program.output_tensors or name not in groups:
+        return "the host reads or makes it"
     tensor, packer = program.tensors[name], groups[packed.name]
     made, first = groups[name], tensor.layout.channels // architecture.array_size * architecture.array_size
     constants = _constants(made, first, architecture)
