@@ -270,6 +270,7 @@ _THUMB1 = (
     "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
     " && !defined(__clang__)"
 )
+_RV32 = "defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_32e)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 _VBMI = "defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)"
@@ -284,7 +285,7 @@ KERNELS = (
     Kernel("dsp", "dot_pairs", _DSP, accepts=_is_one_block),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
-    Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
+    Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
