@@ -177,7 +177,7 @@ CPUS = (
     _with_dsp("cortex-m4", "Cortex-M4"),
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
-    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=2, sums=4, alignment=4),
+    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=4, sums=4, alignment=4),
     Cpu(
         name="rv32",
         summary="RISC-V of 32 bits without vectors",

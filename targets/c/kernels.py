@@ -245,8 +245,8 @@ def _has_few_taps(task: Sums) -> bool:
     return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
 
 
-def _is_two_by_two(task: Sums) -> bool:
-    return isinstance(task, Dot) and _is_of_bytes(task) and task.pixels == task.blocks == 2
+def _fits_thumb1(task: Sums) -> bool:
+    return isinstance(task, Dot) and _is_of_bytes(task) and (task.pixels, task.blocks) in ((2, 2), (1, 4), (1, 2))
 
 
 def _is_one_block(task: Sums) -> bool:
@@ -265,11 +265,8 @@ _NEON = "defined(__ARM_NEON)"
 # The words that they load are little-endian; those of depthwise kernels lie anywhere.
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)"
 _UNALIGNED = f"{_DSP} && defined(__ARM_FEATURE_UNALIGNED)"
-# For size, GCC leaves the high registers alone; clang wants r7 for itself.
-_THUMB1 = (
-    "defined(__thumb__) && !defined(__thumb2__) && defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)"
-    " && !defined(__clang__)"
-)
+_THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && !defined(__OPTIMIZE_SIZE__)"  # GCC needs high registers for it
+_RV32 = "defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_32e)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
 _VBMI = "defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)"
@@ -284,8 +281,8 @@ KERNELS = (
     Kernel("dsp", "dot_pairs", _DSP, accepts=_is_one_block),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
-    Kernel("riscv", "dot_quads", "defined(__riscv)", accepts=_is_one_block),
-    Kernel("thumb1", "dot_rows", _THUMB1, accepts=_is_two_by_two),
+    Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
+    Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),

@@ -70,14 +70,23 @@ def test_kernels_equal_the_interpreter(row, level, bench, warning_flags):  # typ
     assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, level)) == 0
 
 
-@pytest.mark.parametrize("row", EMULATED[:2], ids=lambda row: row.name)
-def test_kernels_of_assembler_leave_registers_to_other_options(row, bench, warning_flags):  # type: ignore[no-untyped-def]
+ARMV7 = ("-march=armv7-a", "-mthumb", "-mfloat-abi=soft")  # of a Cortex-A: with SMLAD, r7 is its frame pointer
+OF_ASSEMBLER = [
+    pytest.param(EMULATED[0], EMULATED[0].machine, "r9", id="Cortex-M4"),
+    pytest.param(EMULATED[0], ARMV7, "r9", id="Armv7-A in Thumb"),
+    pytest.param(EMULATED[1], EMULATED[1].machine, "r9", id="Cortex-M0+"),
+    pytest.param(EMULATED[-1], EMULATED[-1].machine, "s11", id="RV32IMC"),
+]
+
+
+@pytest.mark.parametrize(("row", "machine", "register"), OF_ASSEMBLER)
+def test_kernels_of_assembler_leave_registers_to_other_options(row, machine, register, bench, warning_flags):  # type: ignore[no-untyped-def]
     if row.missing:
         pytest.skip(f"{' and '.join(row.missing)} not installed")
     bench.add(kernels_graph("kernels", 7), CTarget(cpu=row.cpu))
     (bench.folder / "string.h").write_text(STRING)
-    for flags in (("-O0", "-fPIC"), ("-O2", "-fPIC", "-fno-omit-frame-pointer")):
-        command = [row.compiler, *row.machine, *warning_flags, "-ffreestanding", f"-I{bench.folder}", *flags]
+    for flags in (("-O0", "-fPIC"), ("-O2", "-fPIC", "-fno-omit-frame-pointer", f"-ffixed-{register}")):
+        command = [row.compiler, *machine, *warning_flags, "-ffreestanding", f"-I{bench.folder}", *flags]
         done = subprocess.run(
             [*command, "-c", "kernels.c", "-o", "kernels.o"],
             cwd=bench.folder, capture_output=True, text=True, check=False,
