@@ -143,7 +143,28 @@ def test_a_tensor_has_an_offset_where_its_readers_know_it(tmp_path: Path) -> Non
 
 
 def test_a_tensor_has_no_offset_where_a_sum_on_its_way_would_leave_a_word(tmp_path: Path) -> None:
-    """Sums of 16 codes up to 31 times a weight: with lanes that still hold 32 times it, 64 is one too many."""
+    """Sums of 16 codes up to 31 times a weight: with lanes that still hold 32 times it, 64 is one too many. Then codes
+    stand at -1, for which the sums before the clips carry a constant.
+    """
     assert offsets(two_layers(tmp_path, 63)) == [-32]
     assert 16 * 31 * 65 < 1 << 15 <= 16 * 32 * 65
-    assert offsets(two_layers(tmp_path, 65)) == []
+    assert offsets(two_layers(tmp_path, 65)) == [-1]
+
+
+def test_codes_that_are_clamped_as_they_are_added_stand_near_0(tmp_path: Path) -> None:
+    """-64 and the way to the rail above a clamp at 31 are together more than a word; -1 and that way are one."""
+    r, m = np.random.default_rng(0), ModelBuilder()
+
+    def conv(x: str, inputs: int) -> str:
+        weight = m.weight(r.integers(-7, 8, (8, inputs, 3, 3)) / 8, 0.125, 4)
+        return m.node("Conv", x, weight, pads=[1, 1, 1, 1])
+
+    x = m.quant(m.node("Relu", conv(m.quant(m.input([1, 3, 16, 16]), 0.125, 5), 3)), 0.125, 6, signed=0)
+    y = m.quant(m.node("Relu", conv(x, 8)), 0.125, 6, signed=0)
+    total = m.node("Add", m.quant(conv(y, 8), 0.125, 6), m.quant(x, 0.125, 6))
+    m.output(conv(m.quant(m.node("Relu", total), 0.125, 6, signed=0), 8))
+    graph = lower(import_bytes(m, tmp_path))
+    assert offsets(graph) == [-1, -64, -1], "the addend, the layer that nobody adds, and the sum"
+    inputs = random_codes(graph, 0)
+    found, expected = simulate(graph, emit(graph, BOARD, tmp_path), tmp_path, inputs), run_codes(graph, inputs)
+    assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)

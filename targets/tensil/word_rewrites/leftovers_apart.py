@@ -146,13 +146,13 @@ def _split(program: WordProgram, way: _Way) -> WordProgram | None:
         tensors[name] = tensor.with_layout(main), WordTensor(helper, tensor.exponent)
     groups: list[WordGroup] = []
     for group in program.groups:
-        first, rest = np.arange(way.first), np.arange(way.first, group.layout.channels)
-        parts = [_part(group, group.result, group.layout, np.arange(group.layout.channels), 1, way, tensors)]
+        every = np.arange(group.layout.channels)
+        parts = [_part(group, group.result, group.layout, every, 1, way, tensors)]
         if group.result in tensors:
             whole, leftovers = tensors[group.result]
             parts = [
-                _part(group, group.result, whole.layout, first, 1, way, tensors),
-                _part(group, leftovers.stored.name, leftovers.layout, rest, way.pixels, way, tensors),
+                _part(group, group.result, whole.layout, every[: way.first], 1, way, tensors),
+                _part(group, leftovers.stored.name, leftovers.layout, every[way.first :], way.pixels, way, tensors),
             ]
         found = [part for part in parts if part is not None]
         if len(found) < len(parts):
