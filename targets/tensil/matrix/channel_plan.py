@@ -13,7 +13,8 @@ Or, where images are large enough for another matrix to pay, as `matrix_plan` cl
     the same again, times -M2            + max(lo - q, 0) - 2^15
     add hi + 1                           nothing, where the result is stored with that offset
 
-(2^15: for 16 bits.) Constants join a diagonal's bias where they are words together with it. A MAC rounds its *sum* half
+(2^15: for 16 bits.) Constants join a diagonal's bias where they are words together with it, and a second diagonal that
+is the same for all channels is one matrix. A MAC rounds its *sum* half
 to even, a SIMD multiplication its product: ties go the same way where the bias is even. So an odd A is added in two
 parts, unless the plan with an odd bias is certified, too.
 
@@ -30,12 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.machine.arithmetic import multiply_accumulate, saturate
 from pefslc.targets.tensil.matrix.matrix_plan import LARGEST_CHECK, MatrixPlan, rails, representable, without_offset
 from pefslc.targets.tensil.matrix.matrix_steps import (
     AddWord,
     ChannelAddWord,
     ChannelDiagonal,
     ChannelDiagonalAgain,
+    Diagonal,
     MatrixStep,
     apply_matrix_steps,
 )
@@ -161,9 +164,31 @@ def _plans(
         ways.append((offset, undone, [clip for clip in clips if clip is not lower]))
     for offset, undone, left in ways:
         for even in (False, True):
-            yield _plan(stages, offset, undone, left, data_type, even=even)
+            plan = _plan(stages, offset, undone, left, data_type, even=even)
+            if (shared := _with_one_matrix(plan, data_type)) is not None:
+                yield shared
+            yield plan
             if again and left is clips:
                 yield from _clipped_again(stages, clips, data_type, even=even)
+
+
+def _with_one_matrix(plan: tuple[MatrixStep, ...], data_type: DataType) -> tuple[MatrixStep, ...] | None:
+    """The plan whose second diagonal is one for all channels, and so is loaded once, where its words are the same; the
+    first one's bias leads lanes without a channel to where they would have been. None where that is not so.
+    """
+    match plan:
+        case (ChannelDiagonal() as first, ChannelDiagonal(words, biases), *rest) if (
+            len({*words[:-1]}) == len({*biases[:-1]}) == 1 and words[0]
+        ):
+            idle, _ = saturate(
+                multiply_accumulate(np.array(first.biases[-1]), np.array(words[-1]), biases[-1], data_type), data_type
+            )
+            before, left = divmod((int(idle) - biases[0]) << data_type.binary_point, words[0])
+            if left:
+                return None
+            return replace(first, biases=(*first.biases[:-1], before)), Diagonal(words[0], biases[0]), *rest
+        case _:
+            return None
 
 
 def _clipped_again(

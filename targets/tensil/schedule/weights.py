@@ -271,7 +271,7 @@ def _lanes_of_one_product(group: WordGroup, tiles: Sequence[Tile], one: int) -> 
     matrices = [tile.rows[1:] if tile.has_bias else tile.rows for tile in tiles]
     weights = np.concatenate(matrices)
     alone = (np.count_nonzero(weights, axis=0) <= 1) & ~(weights % one).any(axis=0)
-    return alone & (not any(group.terms[tile.term].offset for tile in tiles))
+    return np.asarray(alone & (not any(group.terms[tile.term].offset for tile in tiles)))
 
 
 def in_order(blocks: list[list[Tile]]) -> list[Tile]:

@@ -22,6 +22,7 @@ from pefslc.targets.tensil.words.channel_requantize import (
     LARGEST_DEVIATION,
     ChannelRequantization,
     fit_channels,
+    fit_whole_grid,
     may_be_straight,
 )
 from pefslc.targets.tensil.words.search_effort import Effort
@@ -52,6 +53,9 @@ class ChannelFits:
     straight: dict[tuple[Staircase, bytes, bytes], bool] = field(default_factory=dict)
     found: dict[tuple[Staircase, bytes, bytes, int], ChannelRequantization | None] = field(default_factory=dict)
     short: dict[tuple[Staircase, bytes, bytes, int], tuple[bool, ChannelRequantization | None]] = field(
+        default_factory=dict
+    )
+    whole: dict[tuple[Staircase, bytes, bytes, int, bytes, bytes], ChannelRequantization | None] = field(
         default_factory=dict
     )
     offsets: dict[tuple[Staircase, int, int], AffineShift | None] = field(default_factory=dict)
@@ -99,6 +103,20 @@ class ChannelFits:
         corners = self._corners(staircase, low, high)
         steps = Steps.of(staircase, low, high) if corners is None else corners
         return has_near_slope(steps, exponent, self.data_type, LARGEST_DEVIATION)
+
+    def fit_biased(
+        self, staircase: Staircase, low: Words, high: Words, exponent: int, room: tuple[Words, Words]
+    ) -> ChannelRequantization | None:
+        """The better one of `fit` and `fit_whole_grid`: that with fewer steps missed, and of equal ones the latter."""
+        ends = room[0].tobytes(), room[1].tobytes()
+        key = staircase, low.tobytes(), high.tobytes(), exponent, *ends
+        if key not in self.whole:
+            self.whole[key] = fit_whole_grid(staircase, low, high, exponent, self.data_type, room)
+        whole = self.whole[key]
+        if whole is not None and not whole.missed:
+            return whole
+        found = self.fit(staircase, low, high, exponent)
+        return whole if whole is not None and (found is None or whole.missed <= found.missed) else found
 
     def fit(self, staircase: Staircase, low: Words, high: Words, exponent: int) -> ChannelRequantization | None:
         """`fit_channels`, within what is left of the staircase's budget."""

@@ -28,13 +28,15 @@ from pefslc.numeric.steps import Steps
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.channel_search import ChannelSearch, ChannelWords, compared_steps
 from pefslc.targets.tensil.words.search_effort import Effort
-from pefslc.targets.tensil.words.steps import RawStep, apply_steps, of_channels
+from pefslc.targets.tensil.words.steps import ChannelAdd, RawStep, apply_steps, of_channels
+from pefslc.targets.tensil.words.whole_grid import fills_word, on_whole_grid
 
 __all__ = [
     "LARGEST_DEVIATION",
     "ChannelRequantization",
     "computed_by",
     "fit_channels",
+    "fit_whole_grid",
     "may_be_straight",
     "words_of",
 ]
@@ -51,11 +53,15 @@ class ChannelRequantization:
     """Raw steps and the staircase that they compute, on the domain of the one that was wanted.
 
     searched  (candidates tried, candidates) where the budget ended the search before all were tried; else None
+    bias      [channels]: what joins the bias of the sums, for these steps; None for nothing
+    missed    how many steps of the staircase are not taken where they should be
     """
 
     steps: tuple[RawStep, ...]
     computed: Staircase
     searched: tuple[int, int] | None = None
+    bias: Words | None = None
+    missed: int = 0
 
 
 def fit_channels(
@@ -97,7 +103,27 @@ def fit_channels(
     computed = computed_by(steps, staircase, low, high, exponent, data_type)
     tried, left_out = (now - then for now, then in zip(effort.counts, before, strict=True))
     searched = (tried, tried + left_out) if left_out and found.differing else None
-    return ChannelRequantization(steps, computed, searched)
+    return ChannelRequantization(steps, computed, searched, missed=found.differing)
+
+
+def fit_whole_grid(
+    staircase: Staircase,
+    low: Words,
+    high: Words,
+    exponent: int,
+    data_type: DataType,
+    room: tuple[Words, Words],
+) -> ChannelRequantization | None:
+    """`fit_channels` on a grid that fills the word (`whole_grid`), in which what joins the bias has `room`; None where
+    the codes fill none.
+    """
+    if not fills_word(staircase, data_type):
+        return None
+    wanted = Steps.of(staircase, low, high)
+    steps, bias, missed = on_whole_grid(staircase, wanted, exponent, room, data_type)
+    biased = (ChannelAdd(tuple(bias.tolist())), *steps)
+    computed = computed_by(biased, staircase, low, high, exponent, data_type)
+    return ChannelRequantization(steps, computed, None, bias, missed)
 
 
 def _joined(parts: Iterator[ChannelWords | None]) -> ChannelWords | None:

@@ -225,9 +225,9 @@ class GroupPlacer:
                     way = step, may_bias, clipped_later
                     done = requantizer.shift(steps, *way)
                     if self.by_channel and not done:
-                        done = requantizer.multiplications(steps, step, exactly=True)
+                        done = requantizer.multiplications(steps, step, may_bias, exactly=True)
                         done = done or requantizer.shift(steps, *way, may_add=True)
-                        done = done or requantizer.multiplications(steps, step)
+                        done = done or requantizer.multiplications(steps, step, may_bias)
                 case Rounding():
                     raise codes_too_wide(self.group, step)
                 case LimitStep():

@@ -79,8 +79,12 @@ class GroupRequantizer:
                 return offset - (after << shift), after
         return offset, np.zeros_like(offset)
 
-    def multiplications(self, steps: StepSequence, requantization: Requantization, *, exactly: bool = False) -> bool:
-        """By multiplications per channel: `exactly`, or off by one on codes that are listed."""
+    def multiplications(
+        self, steps: StepSequence, requantization: Requantization, may_bias: bool, *, exactly: bool = False
+    ) -> bool:
+        """By multiplications per channel: `exactly`, or off by one on codes that are listed. `may_bias`: what they need
+        may join the bias.
+        """
         staircase = self.restricted(requantization.staircase, steps)
         low, high = steps.ranges(staircase.channels, requantization.pixels)
         near, close = self.fits.is_straight(staircase, low, high), None
@@ -95,7 +99,9 @@ class GroupRequantizer:
             steps.requantize_channels(close.steps, close.computed, requantization.pixels)
             steps.bounded[len(steps.names) - 1] = close.computed, Deviations((), 0, 0)
             return True
-        found = self.fits.fit(staircase, low, high, steps.exponent)
+        room = steps.room(staircase.channels, requantization.pixels) if may_bias else None
+        where = staircase, low, high, steps.exponent
+        found = self.fits.fit(*where) if room is None else self.fits.fit_biased(*where, room)
         if found is None:
             self.reasons.append(f"multiplications per channel find no room in {self.data_type.width_bits} bits")
             return False
@@ -107,7 +113,7 @@ class GroupRequantizer:
         deviations = replace(self.fits.deviations(staircase, found, *ranges), searched=found.searched)
         if exactly and deviations.found:
             return False
-        steps.requantize_channels(found.steps, found.computed, requantization.pixels)
+        steps.requantize_channels(found.steps, found.computed, requantization.pixels, found.bias)
         if deviations.found:
             steps.bounded[len(steps.names) - 1] = found.computed, deviations
             steps.exact = False

@@ -267,9 +267,31 @@ class StepSequence:
         low, high = (np.full(channels, code, dtype=np.int64) for code in self.codes)
         return low, high
 
-    def requantize_channels(self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1) -> None:
-        """The codes of `computed`: by `steps`, with words for its channels, and a clip. `pixels`: see `ranges`."""
+    def room(self, channels: int, pixels: int = 1) -> tuple[Words, Words] | None:
+        """The least and the most [channels] that may join the bias while no sum on its way leaves the data type: of
+        each channel, or one number for all where they share a staircase. None where the sums are not known apart.
+        """
+        lanes = len(self.bias)
+        if self.raw_steps or self.by_channel is None or len(self.by_channel[0]) != lanes:
+            return None
+        if channels > 1 and lanes != channels * pixels:
+            return None
+        low, high = ((ends << self.exponent) - self.bias for ends in self.by_channel)
+        least = self.data_type.min_code - np.minimum(low, 0) - self.bias
+        most = self.data_type.max_code - np.maximum(high, 0) - self.bias
+        return least.reshape(-1, channels).max(axis=0), most.reshape(-1, channels).min(axis=0)
+
+    def requantize_channels(
+        self, steps: Sequence[RawStep], computed: Staircase, pixels: int = 1, bias: Words | None = None
+    ) -> None:
+        """The codes of `computed`: by `steps`, with words for its channels, and a clip. `pixels`: see `ranges`.
+
+        bias  [channels of `computed`]: what joins the head's, and the steps count on
+        """
         ends = np.stack(self.ranges(computed.channels, pixels), axis=1) << self.exponent
+        if bias is not None:
+            ends += bias[:, None]
+            self.bias = self.bias + of_pixels(bias, pixels)
         ends = saturate(ends, self.data_type.min_code, self.data_type.max_code)
         reached = apply_steps(steps, ends, self.data_type)
         repeated = of_pixels(np.arange(computed.channels), pixels)
