@@ -171,21 +171,16 @@ def _costs(
 
 
 def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
-    """The buffers, the arrays of the widths one behind the other."""
-    begin = 0
-    for bits, elements in arena.sizes.items():
-        for slot in arena.slots.values():
-            kind = slot.buffer.type
-            if kind.bits == bits:
-                yield MemoryBlock(
-                    memory="arena",
-                    name=slot.buffer.name,
-                    offset=begin + slot.offset * kind.bytes,
-                    size=slot.buffer.elements * kind.bytes,
-                    first=slot.first,
-                    last=slot.last,
-                )
-        begin += elements * bits // 8
+    """The buffers."""
+    for slot in arena.slots.values():
+        yield MemoryBlock(
+            memory="arena",
+            name=slot.buffer.name,
+            offset=slot.offset,
+            size=slot.buffer.bytes,
+            first=slot.first,
+            last=slot.last,
+        )
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:
