@@ -122,7 +122,7 @@ class CTarget(COptions):
                 "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
             )
         sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
-        measure = partial(compiled_size, emitted.files, sources)
+        measure = partial(compiled_size, emitted.files, sources, cpu.compiler)
         costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)
         return Emission(files, details, ops, notes, costs=costs, functions=functions)
 
