@@ -1,7 +1,7 @@
 """The working memory: every buffer gets a place for as long as it lives.
 
-One array per element width. Memory of one declared type must not be read as another in C99 (signedness aside), so
-buffers of different widths do not share; almost everything is 8 bits wide anyway.
+It is a union of an array for each element width: C99 lets bytes hold one type after another there, and every buffer is
+read as what was written to it. What lies over another buffer while a step runs has that buffer's width.
 
 Two buffers that are alive at one time lie apart, but for what a step reads for the last time and its result: `units`
 says how far the result may lie over it. In fast mode only steps that work element by element do that.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import FAST, SMALL
+from pefslc.targets.c.dots import round_up
 from pefslc.targets.c.steps import MapStep, Program, Step
 from pefslc.targets.c.storage import Buffer, Place
 from pefslc.targets.c.units import distances, units_of
@@ -27,7 +28,7 @@ _TRIALS = 24  # orders that begin with what was in the way before
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A buffer's place: elements [offset, offset + elements) of the array of its width, in steps [first, last]."""
+    """A buffer's place: bytes [offset, end) of the arena, in steps [first, last]."""
 
     buffer: Buffer
     offset: int
@@ -36,19 +37,24 @@ class Slot:
 
     @property
     def end(self) -> int:
-        return self.offset + self.buffer.elements
+        return self.offset + self.buffer.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """`sizes`: bits -> elements of that array; `slots` by buffer name."""
+    """`slots` by buffer name."""
 
     slots: dict[str, Slot]
-    sizes: dict[int, int]
+
+    @property
+    def widths(self) -> list[int]:
+        """Bytes of an element, of all buffers, each once."""
+        return sorted({slot.buffer.type.bytes for slot in self.slots.values()})
 
     @property
     def bytes(self) -> int:
-        return sum(bits // 8 * count for bits, count in self.sizes.items())
+        """Whole elements of every width."""
+        return round_up(max((slot.end for slot in self.slots.values()), default=0), max(self.widths, default=1))
 
     def overlaid(self, step: Step) -> bool:
         """Whether the step's result lies over a part of what it reads."""
@@ -58,13 +64,11 @@ class Arena:
 
     def bytes_in_use(self, step: int) -> int:
         """Of the places that hold something while this step runs."""
-        total = 0
-        for bits in self.sizes:
-            end = 0
-            alive = [s for s in self.slots.values() if s.first <= step <= s.last and s.buffer.type.bits == bits]
-            for slot in sorted(alive, key=lambda s: s.offset):  # a result may lie over what is read
-                total += bits // 8 * max(slot.end - max(slot.offset, end), 0)
-                end = max(end, slot.end)
+        total = end = 0
+        alive = [s for s in self.slots.values() if s.first <= step <= s.last]
+        for slot in sorted(alive, key=lambda s: s.offset):  # a result may lie over what is read
+            total += max(slot.end - max(slot.offset, end), 0)
+            end = max(end, slot.end)
         return total
 
 
@@ -73,10 +77,6 @@ class _Life:
     buffer: Buffer
     first: int
     last: int
-
-    @property
-    def bytes(self) -> int:
-        return self.buffer.elements * self.buffer.type.bytes
 
 
 def plan_arena(program: Program, memory: str = FAST, *, inputs: bool | None = False) -> Arena:
@@ -92,7 +92,7 @@ def plan_arena(program: Program, memory: str = FAST, *, inputs: bool | None = Fa
 
 
 class _Planner:
-    """One plan's buffers, and how far results may lie over what they are made of: (source, result) -> distance."""
+    """One plan's buffers, and how far results may lie over what they are made of: (source, result) -> bytes."""
 
     def __init__(self, program: Program, memory: str, inputs: bool) -> None:
         self.alignment = _ALIGNMENT[memory]
@@ -104,25 +104,20 @@ class _Planner:
                 continue
             for name, distance in distances(step).items():
                 read = self.lives.get(name)
-                if read is not None and read.last == i and name != result.buffer.name:
-                    self.allowed[name, result.buffer.name] = distance
+                width = result.buffer.type.bytes
+                if read is None or read.last != i or name == result.buffer.name or read.buffer.type.bytes != width:
+                    continue
+                self.allowed[name, result.buffer.name] = distance * width
 
     def arena(self) -> Arena:
-        """The smallest plan of those that are tried, width by width."""
-        slots: dict[str, Slot] = {}
-        sizes: dict[int, int] = {}
-        for bits in sorted({life.buffer.type.bits for life in self.lives.values()}):
-            found = self._best([life for life in self.lives.values() if life.buffer.type.bits == bits])
-            slots.update((slot.buffer.name, slot) for slot in found)
-            sizes[bits] = max(slot.end for slot in found)
-        for bits in [b for b in sizes if b < max(sizes)]:  # so that the array behind it begins at a whole word
-            sizes[bits] = -(-sizes[bits] // (32 // bits)) * (32 // bits)
-        return Arena(slots, sizes)
+        """The smallest plan of those that are tried."""
+        lives = list(self.lives.values())
+        return Arena({slot.buffer.name: slot for slot in self._best(lives)} if lives else {})
 
     def _best(self, lives: list[_Life]) -> list[Slot]:
         needed = self._needed(lives)
         least = max(needed)
-        largest = sorted(lives, key=lambda life: (-life.bytes, life.first, life.buffer.name))
+        largest = sorted(lives, key=lambda life: (-life.buffer.bytes, life.first, life.buffer.name))
         latest = sorted(largest, key=lambda life: -life.last)
         # Those beside which least is free, first.
         orders = [
@@ -146,14 +141,14 @@ class _Planner:
         return best
 
     def _needed(self, lives: list[_Life]) -> list[int]:
-        """Elements that no plan can do with less than, for each step."""
+        """Bytes that no plan can do with less than, for each step."""
         found = []
         for step in range(max(life.last for life in lives) + 1):
             alive = {life.buffer.name: life for life in lives if life.first <= step <= life.last}
-            total, saved = sum(life.buffer.elements for life in alive.values()), 0
+            total, saved = sum(life.buffer.bytes for life in alive.values()), 0
             for (read, result), distance in self.allowed.items():
                 if read in alive and result in alive:
-                    s, r = alive[read].buffer.elements, alive[result].buffer.elements
+                    s, r = alive[read].buffer.bytes, alive[result].buffer.bytes
                     saved += max(s + r - max(r, s + max(distance, 0)), 0)
             found.append(total - saved)
         return found
@@ -162,20 +157,20 @@ class _Planner:
         """Each as low as it can lie beside those before it."""
         slots: list[Slot] = []
         for life in order:
-            step = max(self.alignment // life.buffer.type.bytes, 1)
+            step = max(self.alignment, life.buffer.type.bytes)
             barred = sorted(
                 self._barred(life, slot) for slot in slots if life.first <= slot.last and slot.first <= life.last
             )
             offset = 0
             for begin, end in barred:  # in ascending order, so one pass is enough
                 if begin < offset < end:
-                    offset = -(-end // step) * step
+                    offset = round_up(end, step)
             slots.append(Slot(life.buffer, offset, life.first, life.last))
         return slots
 
     def _barred(self, life: _Life, slot: Slot) -> tuple[int, int]:
         """The offsets strictly between which `life` must not begin."""
-        size = life.buffer.elements
+        size = life.buffer.bytes
         begin, end = slot.offset - size, slot.end
         as_result = self.allowed.get((slot.buffer.name, life.buffer.name))
         if as_result is not None:
@@ -209,7 +204,8 @@ def _reads_in_time(step: Step, source: Slot, result: Slot) -> bool:
     if units is None:
         return False
     as_source, as_added = step.source.buffer == source.buffer, source.buffer in {t.buffer for t in step.added}
-    if not as_source and not as_added:
+    width = result.buffer.type.bytes
+    if (not as_source and not as_added) or source.buffer.type.bytes != width:
         return False
     if as_added and any(t.buffer == source.buffer and t.shape != step.result.shape for t in step.added):
         return False  # a gate is read again
@@ -217,16 +213,16 @@ def _reads_in_time(step: Step, source: Slot, result: Slot) -> bool:
         return False  # the element that is written is ahead of the one that is read
     written = 0  # no element before this one is there any more
     for read, begin, end in zip(units.reads.tolist(), units.writes.tolist(), units.ends.tolist(), strict=True):
-        if as_source and source.offset + read < written:
+        if as_source and source.offset + read * width < written:
             return False
-        if as_added and source.offset + begin < written:
+        if as_added and source.offset + begin * width < written:
             return False
-        written = max(written, result.offset + end)
+        written = max(written, result.offset + end * width)
     return True
 
 
 def _touch(a: Slot, b: Slot) -> bool:
-    return a.buffer.type.bits == b.buffer.type.bits and a.offset < b.end and b.offset < a.end
+    return a.offset < b.end and b.offset < a.end
 
 
 def _lifetimes(program: Program, inputs: bool) -> dict[str, _Life]:

@@ -1,4 +1,4 @@
-"""Code and stack of the emitted C: compiled for a Cortex-M4 where its compiler is there, else for this machine."""
+"""Code and stack of the emitted C: compiled for its processor where that compiler is there, else for this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pefslc.targets.c.host_compiler import find_compiler
 
 __all__ = ["compiled_size", "most_stack"]
 
-_ARM: tuple[str, ...] = ("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb")
 _FLAGS = ("-std=c99", "-Os")
 _CALL_GRAPH = "-fcallgraph-info=su"  # of gcc 10 and later: NAME.ci, functions with their stack, and calls
 _NODE = re.compile(r'^node: { title: "([^"]*)" label: "[^"]*?(\d+) bytes \([^"]*" }$', re.MULTILINE)
@@ -24,23 +23,26 @@ _EDGE = re.compile(r'^edge: { sourcename: "([^"]*)" targetname: "([^"]*)"', re.M
 _SECONDS = 60
 
 
-def compiled_size(files: Mapping[str, bytes], sources: Sequence[str]) -> CompiledSize | None:
-    """Of these sources among the emitted files; None where no compiler makes objects of them."""
+def compiled_size(files: Mapping[str, bytes], sources: Sequence[str], compiler: tuple[str, ...]) -> CompiledSize | None:
+    """Of these sources among the emitted files; None where no compiler makes objects of them.
+
+    compiler  the command of a cross compiler, PREFIXgcc and flags; (): this machine's
+    """
     with TemporaryDirectory(prefix="pefslc-") as name:
         folder = Path(name)
         for file, content in files.items():
             if file.endswith((".h", *sources)):
                 (folder / file).write_bytes(content)
-        for command, size in _compilers():
+        for command, size in _compilers(compiler):
             found = _measured((*command, *_FLAGS), size, folder, sources)
             if found is not None:
                 return found
     return None
 
 
-def _compilers() -> list[tuple[tuple[str, ...], str]]:
+def _compilers(wanted: tuple[str, ...]) -> list[tuple[tuple[str, ...], str]]:
     """(compiler, its `size`), the better first."""
-    found = [(_ARM, "arm-none-eabi-size")] if shutil.which(_ARM[0]) else []
+    found = [(wanted, f"{wanted[0].removesuffix('gcc')}size")] if wanted and shutil.which(wanted[0]) else []
     with suppress(CompileError):  # there is none
         found.append((find_compiler(), "size"))
     return found

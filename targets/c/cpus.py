@@ -83,6 +83,7 @@ class Cpu:
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
+    compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
     """
@@ -105,21 +106,29 @@ class Cpu:
     scratch_bytes: int | None = None
     packs: bool = False
     narrow: Cpu | None = None
+    compiler: tuple[str, ...] = ()
 
 
-GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most")
+def _cortex_m(core: str) -> tuple[str, ...]:
+    return "arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb"
+
+
+GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most", compiler=_cortex_m("cortex-m4"))
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
     """SMLAD multiplies two pairs of int16_t: taps are widened once for all outputs, weights as they are used."""
-    return Cpu(name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16)
+    return Cpu(
+        name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16,
+        compiler=_cortex_m(name),
+    )  # fmt: skip
 
 
-def _with_neon(name: str, summary: str) -> Cpu:
+def _with_neon(name: str, summary: str, *compiler: str) -> Cpu:
     """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
     return Cpu(
         name=name, summary=summary, order=ROWS_OF_16, outputs=2, pixels=4, blocks=2, sums=8, alignment=16,
-        copies_image=True, taps=_S8, depthwise=TAPS,
+        copies_image=True, taps=_S8, depthwise=TAPS, compiler=compiler,
     )  # fmt: skip
 
 
@@ -172,12 +181,27 @@ CPUS = (
         cache=40 << 10,
         taps=_U8,
     ),
-    _with_neon("cortex-a9", "Cortex-A7, A9 and others with NEON, 32 bits"),
-    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits"),
+    _with_neon(
+        "cortex-a9",
+        "Cortex-A7, A9 and others with NEON, 32 bits",
+        "arm-linux-gnueabihf-gcc",
+        "-mcpu=cortex-a9",
+        "-mfpu=neon",
+    ),
+    _with_neon("cortex-a53", "Cortex-A53 and others of 64 bits", "aarch64-linux-gnu-gcc", "-mcpu=cortex-a53"),
     _with_dsp("cortex-m4", "Cortex-M4"),
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
-    Cpu(name="cortex-m0", summary="Cortex-M0, M0+, M1, M3, M23", outputs=2, pixels=2, blocks=4, sums=4, alignment=4),
+    Cpu(
+        name="cortex-m0",
+        summary="Cortex-M0, M0+, M1, M3, M23",
+        outputs=2,
+        pixels=2,
+        blocks=4,
+        sums=4,
+        alignment=4,
+        compiler=_cortex_m("cortex-m0plus"),
+    ),
     Cpu(
         name="rv32",
         summary="RISC-V of 32 bits without vectors",
@@ -188,6 +212,7 @@ CPUS = (
         sums=4,
         alignment=4,
         taps=_U8,
+        compiler=("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"),
     ),
 )
 

@@ -345,7 +345,7 @@ _KINDS: dict[type[Step], str] = {
 def _address(slot: Slot) -> str:
     """The C expression of where a buffer begins."""
     kind = slot.buffer.type
-    address = f"arena->memory{kind.bits} + {slot.offset}"
+    address = f"arena->memory{kind.bits} + {slot.offset // kind.bytes}"
     return address if kind.signed else f"({kind} *)({address})"
 
 

@@ -35,6 +35,14 @@
 #define PEFSLC_STORED ((void)0)
 #endif
 
+/* Behind it, bytes of the arena may hold another type than before it. C99 allows that, but clang takes a load of one type
+ * for independent of a store of another. */
+#if defined(__GNUC__)
+#define PEFSLC_REUSED __asm__ volatile("" : : : "memory")
+#else
+#define PEFSLC_REUSED ((void)0)
+#endif
+
 /* floor(x / 2^shift), 0 <= shift < 32 (64). */
 static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
 {

@@ -34,8 +34,7 @@ def _lines(program: Program, arena: Arena) -> Iterator[str]:
         if step.scratch:
             yield f"   scratch {', '.join(b.name for b in step.scratch)}"
     for slot in arena.slots.values():
-        array = f"arena{slot.buffer.type.bits}[{slot.offset}:{slot.end}]"
-        yield f"{slot.buffer.name}: {array}, in steps {slot.first} to {slot.last}"
+        yield f"{slot.buffer.name}: bytes {slot.offset} to {slot.end}, in steps {slot.first} to {slot.last}"
 
 
 def _what(step: Step) -> str:

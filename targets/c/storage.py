@@ -80,6 +80,10 @@ class Buffer:
     type: CType
     elements: int
 
+    @property
+    def bytes(self) -> int:
+        return self.elements * self.type.bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:

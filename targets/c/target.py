@@ -122,7 +122,7 @@ class CTarget(COptions):
                 "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
             )
         sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
-        measure = partial(compiled_size, emitted.files, sources)
+        measure = partial(compiled_size, emitted.files, sources, cpu.compiler)
         costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)
         return Emission(files, details, ops, notes, costs=costs, functions=functions)
 
@@ -171,21 +171,16 @@ def _costs(
 
 
 def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
-    """The buffers, the arrays of the widths one behind the other."""
-    begin = 0
-    for bits, elements in arena.sizes.items():
-        for slot in arena.slots.values():
-            kind = slot.buffer.type
-            if kind.bits == bits:
-                yield MemoryBlock(
-                    memory="arena",
-                    name=slot.buffer.name,
-                    offset=begin + slot.offset * kind.bytes,
-                    size=slot.buffer.elements * kind.bytes,
-                    first=slot.first,
-                    last=slot.last,
-                )
-        begin += elements * bits // 8
+    """The buffers."""
+    for slot in arena.slots.values():
+        yield MemoryBlock(
+            memory="arena",
+            name=slot.buffer.name,
+            offset=slot.offset,
+            size=slot.buffer.bytes,
+            first=slot.first,
+            last=slot.last,
+        )
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:

@@ -13,6 +13,7 @@ import pefslc
 from pefslc.artifacts.footprint import CompiledSize, Footprint
 from pefslc.console.cli import run
 from pefslc.targets.c.compiled_size import compiled_size, most_stack
+from pefslc.targets.c.cpus import GENERIC
 
 CNN = Path(__file__).parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 NAME = "cnn_bnfold_q2_3"
@@ -77,7 +78,7 @@ def test_code_and_stack_are_those_of_the_cortex_m4_where_its_compiler_is_there(t
         pytest.skip("arm-none-eabi-gcc is not installed: code for Cortex-M was not measured")
     program = pefslc.compile(CNN, target="c")
     program.save(tmp_path)
-    found = compiled_size(program.emission.files, [f"{NAME}.c"])
+    found = compiled_size(program.emission.files, [f"{NAME}.c"], GENERIC.compiler)
     assert found is not None
     if not found.command.startswith("arm-none-eabi-gcc -mcpu=cortex-m4"):
         pytest.skip("newlib of arm-none-eabi-gcc is not installed")
@@ -95,6 +96,23 @@ def test_code_and_stack_are_those_of_the_cortex_m4_where_its_compiler_is_there(t
     stacks = [int(line.split("\t")[1]) for line in next(tmp_path.glob("*.su")).read_text().splitlines()]
     assert found.stack_bytes is not None
     assert max(stacks) <= found.stack_bytes <= sum(stacks)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "compiler"),
+    [("cortex-m0", "arm-none-eabi-gcc -mcpu=cortex-m0plus"), ("cortex-a53", "aarch64-linux-gnu-gcc"), ("x86-64", "cc")],
+)
+def test_each_processor_is_measured_by_its_own_compiler(
+    cpu: str, compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "cc")
+    if shutil.which(compiler.split()[0]) is None:
+        pytest.skip(f"{compiler} is not installed")
+    found = pefslc.compile(CNN, target="c", cpu=cpu).costs
+    assert found is not None
+    assert found.footprint is not None
+    assert found.footprint.compiled is not None
+    assert found.footprint.compiled.command.startswith(compiler)
 
 
 def test_code_of_weights_in_a_file_has_what_takes_them(cc: str) -> None:
@@ -131,10 +149,9 @@ def test_a_compiler_that_does_not_tell_the_stack_is_named() -> None:
 def test_clang_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("clang") is None:
         pytest.skip("clang is not installed")
-    monkeypatch.setattr("pefslc.targets.c.compiled_size._ARM", ("no-such-compiler",))
     monkeypatch.setenv("CC", "clang")
     program = pefslc.compile(CNN, target="c")
-    found = compiled_size(program.emission.files, [f"{NAME}.c"])
+    found = compiled_size(program.emission.files, [f"{NAME}.c"], ("no-such-gcc",))
     assert found is not None
     assert found.command == "clang -std=c99 -Os"
     assert found.code_bytes > 500
@@ -143,9 +160,8 @@ def test_clang_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_compiler_that_cannot_compile_c_is_passed_over(cc: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As arm-none-eabi-gcc where its C library is missing."""
-    monkeypatch.setattr("pefslc.targets.c.compiled_size._ARM", ("false",))
     monkeypatch.setenv("CC", cc)
-    found = compiled_size(pefslc.compile(CNN, target="c").emission.files, [f"{NAME}.c"])
+    found = compiled_size(pefslc.compile(CNN, target="c").emission.files, [f"{NAME}.c"], ("false",))
     assert found is not None
     assert found.command == f"{Path(cc).name} -std=c99 -Os"
 
@@ -178,7 +194,7 @@ def test_an_emulated_cortex_m4_needs_the_stack_that_is_told(tmp_path: Path) -> N
     model = Path(__file__).parents[1] / "data" / "models" / "resnet8_q3_5.onnx"
     program = pefslc.compile(model, target="c", emit_main=True)
     program.save(tmp_path)
-    found = compiled_size(program.emission.files, ["resnet8_q3_5.c"])
+    found = compiled_size(program.emission.files, ["resnet8_q3_5.c"], GENERIC.compiler)
     if found is None or not found.command.startswith("arm-none-eabi-gcc"):
         pytest.skip("newlib of arm-none-eabi-gcc is not installed")
     assert found.stack_bytes is not None

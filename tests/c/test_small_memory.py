@@ -103,6 +103,25 @@ def test_a_result_one_element_closer_is_refused() -> None:
     assert seen == {"DotStep", "DepthwiseStep", "PoolStep"}
 
 
+def test_bytes_hold_one_width_after_another_but_never_two_at_a_time() -> None:
+    """Sums of 32 bits lie where codes of 8 bits lay; not over the codes that they are made of."""
+    b = GraphBuilder("widths")
+    x = b.clamp(b.input((1, 4, 6, 6)), -3, 9)
+    sums = b.conv(x, np.full((4, 4, 1, 1), 9000), None)
+    y = b.clamp(b.conv(sums, np.ones((1, 4, 6, 6), dtype=np.int64)), 0, 9)
+    program = plan_program(b.graph(b.clamp(y, 0, 8)))
+    arena = plan_arena(program, SMALL, inputs=True)
+    assert arena.widths == [1, 4]
+    assert list(overlaps(arena, program)) == []
+    slots = list(arena.slots.values())
+    pairs = [(a, b) for a in slots for b in slots if a.buffer.type.bits < b.buffer.type.bits]
+    assert any(a.offset < b.end and b.offset < a.end for a, b in pairs)
+    step = next(step for step in program.steps if step.result.type.bits == 32)
+    source, result = arena.slots[step.source.buffer.name], arena.slots[step.result.buffer.name]
+    assert _refused(arena, program, source.buffer.name, result, result.end - 1)
+    assert _refused(arena, program, source.buffer.name, result, result.offset)
+
+
 def test_a_gate_and_a_tensor_that_is_read_later_are_not_touched() -> None:
     b = GraphBuilder("gate")
     x = b.clamp(b.input((1, 4, 6, 6)), -3, 9)
