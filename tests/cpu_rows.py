@@ -10,9 +10,9 @@ __all__ = ["LAYOUTS"]
 
 
 def _layout(cpu: Cpu) -> Cpu:
-    """The row without what only people read."""
+    """What of the row decides the C."""
     narrow = None if cpu.narrow is None else _layout(cpu.narrow)
-    return replace(cpu, name="", summary="", narrow=narrow)
+    return replace(cpu, name="", summary="", compiler=(), narrow=narrow)
 
 
 # Names of rows, one for each layout: rows that differ in their names alone give the same C.

@@ -82,6 +82,8 @@ class Cpu:
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
+    line          bytes that weights begin at a multiple of: a vector of them lies in one cache line; 0: anywhere
+    widens        whether weights of 8 bits are of 16 where the compiler's target multiplies those faster (WEIGHT)
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
@@ -105,15 +107,41 @@ class Cpu:
     taps: CType | None = None
     scratch_bytes: int | None = None
     packs: bool = False
+    line: int = 0
+    widens: bool = False
     narrow: Cpu | None = None
     compiler: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a row that no layout follows from."""
+        unit = self.order.outputs
+        wrong = {
+            "outputs must be a multiple of order.outputs": self.outputs < 1 or self.outputs % unit,
+            "blocks must be a multiple of outputs / order.outputs": self.blocks < 1
+            or self.blocks * unit % max(self.outputs, 1),
+            "pixels, sums, loads, latency and alignment must be at least 1": min(
+                self.pixels, self.sums, self.loads, self.latency, self.alignment
+            )
+            < 1,
+            "multiplies must be more than 0": self.multiplies <= 0,
+            "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, TAPS, COLUMNS),
+            "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
+            "only ROWS take weights that the compiler widens": self.widens and self.order != ROWS,
+        }
+        for what, is_wrong in wrong.items():
+            if is_wrong:
+                raise ValueError(f"processor {self.name}: {what}")
 
 
 def _cortex_m(core: str) -> tuple[str, ...]:
     return "arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb"
 
 
-GENERIC = Cpu(name="generic", summary="any processor: tiles and rows that suit most", compiler=_cortex_m("cortex-m4"))
+# gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
+GENERIC = Cpu(
+    name="generic", summary="any processor: tiles and rows that suit most", taps=_U8, widens=True,
+    compiler=_cortex_m("cortex-m4"),
+)  # fmt: skip
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
@@ -180,6 +208,7 @@ CPUS = (
         copies_image=True,
         cache=40 << 10,
         taps=_U8,
+        line=64,
     ),
     _with_neon(
         "cortex-a9",
@@ -217,12 +246,17 @@ CPUS = (
 )
 
 
-def adapted(cpu: Cpu, *, memory: str, packs: bool) -> Cpu:
-    """The row as options change it. In small mode nothing is copied that need not be, and tiles are narrow."""
+def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
+    """The row as options change it. In small mode nothing is copied that need not be, and tiles are narrow.
+
+    widens  whether compilers may choose the type of weights: all of the program's files must see the same one
+    """
     if memory == SMALL:
         cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
-    narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs)
-    return replace(cpu, packs=packs, narrow=narrow)
+        if cpu.order == ROWS:  # whose kernels take all types of taps
+            cpu = replace(cpu, taps=None)
+    narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs, widens=widens)
+    return replace(cpu, packs=packs, widens=cpu.widens and widens and not packs, narrow=narrow)
 
 
 def cpu_named(name: str) -> Cpu:

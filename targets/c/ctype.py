@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["INT16", "INT32", "INT64", "CType"]
+__all__ = ["INT16", "INT32", "INT64", "WEIGHT", "CType"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class CType:
-    """An exact-width integer type of <stdint.h>."""
+    """An exact-width integer type of <stdint.h>; or, with an alias, a type of fixed.h that holds its codes."""
 
     bits: int
     signed: bool
+    alias: str = ""
 
     def __str__(self) -> str:
-        return f"{'' if self.signed else 'u'}int{self.bits}_t"
+        return self.alias or f"{'' if self.signed else 'u'}int{self.bits}_t"
 
     @property
     def short(self) -> str:
@@ -35,3 +36,4 @@ class CType:
 INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
+WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those

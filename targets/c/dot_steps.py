@@ -23,7 +23,7 @@ from pefslc.targets.c.dots import (
 )
 from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Layout, Place, Tensor, narrowest_signed
+from pefslc.targets.c.storage import INT32, WEIGHT, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
@@ -32,6 +32,7 @@ __all__ = ["convolution_dots", "dense_dots"]
 Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
+_WORD = 4  # bytes
 
 
 def convolution_dots(
@@ -84,7 +85,9 @@ class _Dots:
         wanted = cpu.taps if suits else None
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
+            cpu = replace(
+                GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs, widens=cpu.widens
+            )  # whose kernels take all types
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
@@ -109,7 +112,7 @@ class _Dots:
             planes=self.planes,
             parts=tuple(parts),
             groups=self.groups,
-            weight_type=weight_type,
+            weight_type=WEIGHT if cpu.widens and _is_of_bytes(taps, weight_type, sums) else weight_type,
             bias=bias,
             sums=sums,
             products=product_type(source, op.weight.data, sums),
@@ -118,6 +121,7 @@ class _Dots:
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
             packed=bits,
+            aligned=cpu.line or (_WORD if cpu.order.aligned else 0),
         )
 
     def _part(
@@ -194,6 +198,10 @@ def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, off
     """`most_chained` or `most_paired` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
     return min(most(part.weight, part.view, low, high) for part in parts)
+
+
+def _is_of_bytes(taps: CType, weights: CType, sums: CType) -> bool:
+    return taps.bits == weights.bits == 8 and sums == INT32
 
 
 def _scratch(name: str, kind: CType, elements: int) -> Buffer:

@@ -211,7 +211,7 @@ class _Function:
             self.weight = f"{base}_weight"
             parts = [part.weight.reshape(-1) for part in step.parts]
             weights = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            aligned = isinstance(step, DotStep) and step.order.aligned
+            aligned = step.aligned if isinstance(step, DotStep) else 0
             kind, what = step.weight_type, "weights"
             if isinstance(step, DotStep) and step.packed:
                 kind, weights, what = _UINT8, packed_bytes(weights, step.packed), f"weights of {step.packed} bits"

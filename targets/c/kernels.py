@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotStep, Program
-from pefslc.targets.c.storage import CType
+from pefslc.targets.c.storage import WEIGHT, CType
 from pefslc.targets.c.taps import Move
 
 __all__ = [
@@ -57,6 +57,12 @@ class _Task(ABC):
     def shared_signature(self) -> str:
         """The same for a function that all its callers share: smaller, and no slower where its loop is one of asm."""
         return f"PEFSLC_SHARED void {self.name}({self.parameters})"
+
+    def product(self, tap: str, weight: str) -> str:
+        """The C expression of a product."""
+        if self.weights == WEIGHT and self.taps.bits == self.weights.bits:
+            return f"PEFSLC_PRODUCT({tap}, {weight})"
+        return f"({self.products}){tap} * ({self.products}){weight}"
 
     @property
     def types(self) -> str:

@@ -136,6 +136,11 @@ class COptions:
             )
 
     @property
+    def has_one_compilation(self) -> bool:
+        """Whether a compiler reads the weights, for the one processor that it compiles the functions for."""
+        return self.weights == TEXT and not self.dispatch
+
+    @property
     def has_test(self) -> bool:
         """Whether a file needs a golden vector."""
         return self.emit_main or self.arduino

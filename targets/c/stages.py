@@ -33,13 +33,13 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantArray:
-    """A constant of the weights file, in any integer type that holds its numbers; `aligned` to 4 bytes at least."""
+    """A constant of the weights file, in any integer type that holds its numbers, at a multiple of `aligned` bytes."""
 
     name: str
     type: CType
     data: NDArray[np.integer]
     what: str
-    aligned: bool = False
+    aligned: int = 0
 
     @property
     def bytes(self) -> int:

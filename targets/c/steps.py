@@ -137,6 +137,7 @@ class DotStep(Step):
     paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
     padded_outputs  of one group, filled up
     packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
+    aligned         bytes that the weights begin at a multiple of; 0: anywhere
     """
 
     images: tuple[int, int, int, int]
@@ -154,6 +155,7 @@ class DotStep(Step):
     outputs: int
     padded_outputs: int
     packed: int = 0
+    aligned: int = 0
 
     @property
     def scratch_names(self) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class CTarget(COptions):
     def lower(self, graph: Graph, options: TargetOptions) -> Emission:
         """Header, source, weights. Raises CompileError naming every operation that cannot be done."""
         rows = batch_of(graph) or 1
-        cpu = adapted(cpu_named(self.cpu), memory=self.memory, packs=self.pack)
+        cpu = adapted(cpu_named(self.cpu), memory=self.memory, packs=self.pack, widens=self.has_one_compilation)
         program = plan_program(with_batch(graph, 1) if rows > 1 else graph, cpu)
         program = with_threads(program, self.threads)
         arena = plan_arena(program, self.memory, inputs=_has_places(rows, self.memory))

@@ -46,7 +46,7 @@ def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
         for pixels in range(1, min(cpu.pixels, columns) + 1)
         for together in range(unit, max(min(cpu.blocks, blocks), unit) + 1, unit)
         if pixels * together <= max(cpu.sums, unit)
-        and (together == unit or not cpu.cache or together * cpu.order.outputs * weights <= cpu.cache)
+        and (together == unit or columns == 1 or not cpu.cache or together * cpu.order.outputs * weights <= cpu.cache)
     ]
 
     def cost(candidate: tuple[int, int]) -> tuple[Fraction, int]:
