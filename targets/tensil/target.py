@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from pefslc.ir.graph import Graph, GraphInput, GraphOutput
 from pefslc.ir.interpret import run_codes
 from pefslc.numeric.format import FixedPoint
 from pefslc.targets.protocol import Emission, LayerAudit, Runner, Stage, TargetOptions
-from pefslc.targets.self_test import make_self_test
+from pefslc.targets.self_test import SelfTest, make_self_test
 from pefslc.targets.tensil.board_script import board_script_source
 from pefslc.targets.tensil.check.checker import require_valid
 from pefslc.targets.tensil.cost import cycles
@@ -113,43 +113,32 @@ class TensilTarget(TensilOptions):
             **native_details(lowered, architecture.data_type),
         }
         cautions = notes_on_price(lowered, bounded, at_any_price=context.at_any_price)
+        if context.plain_host:
+            cautions += tuple(notes_on_rounding(model, inputs))
         clock = clock_of(self.architecture_name, self.clock_mhz)
         notes = (
             *program_notes(program, plan, report, self.architecture_name),
             *notes_on_time(clock, report.total, batch),
             *notes_on_exactness(lowered, ops),
+            *(plain_notes(inputs, outputs) if context.plain_host else ()),
+            *cautions,
+            *(() if lowered.native is None else lowered.native.notes()),
         )
-        if context.plain_host:
-            notes += tuple(plain_notes(inputs, outputs))
-            cautions += tuple(notes_on_rounding(model, inputs))
-        notes += cautions
-        if lowered.native is not None:
-            notes += lowered.native.notes()
         # What saturates or rounds on its way is the program's own: the simulator says it, elsewhere the integers do.
         simulated = words.native is not None or options.allow_overflow
         runner = TensilRunner(program, make_sidecar(whole, self.name, "", "", {}, details)) if simulated else None
-        test = make_self_test(
-            [t.drawn_input for t in inputs], partial(_outputs, computed or whole, runner), saturates=simulated
-        )
+        test = _self_test(computed or whole, inputs, runner)
         files[board_script_name(model.name)] = board_script_source(
             model.name, files, test, program, self.architecture_name, report.total, self.clock_mhz, batch
         ).encode()
+        parts, arch = parts_of(lowered.split, words), Path(self.architecture_name).stem
         return Emission(
             files,
             details,
             ops,
             notes,
             report.total,
-            partial(
-                program_costs,
-                program,
-                plan.segments,
-                parts_of(lowered.split, words),
-                report,
-                Path(self.architecture_name).stem,
-                self.clock_mhz,
-                clock,
-            ),
+            partial(program_costs, program, plan.segments, parts, report, arch, self.clock_mhz, clock),
             computed,
             words.native,
             None if words.native is None else partial(_audited, NativeAudit.of(plan, words.layouts)),
@@ -244,6 +233,12 @@ def host_tensors(
     inputs = [placed(i, [port]) for i, port in zip(graph.inputs, words.inputs, strict=True)]
     outputs = [placed(o, [port for port in words.outputs if port.name == o.name]) for o in graph.outputs]
     return inputs, outputs
+
+
+def _self_test(computed: Graph, inputs: Sequence[HostTensor], runner: TensilRunner | None) -> SelfTest:
+    """Inputs, and what the program makes of them: by the runner, where there is one, else by the graph."""
+    drawn = [tensor.drawn_input for tensor in inputs]
+    return make_self_test(drawn, partial(_outputs, computed, runner), saturates=runner is not None)
 
 
 def _outputs(

@@ -59,12 +59,10 @@ class Expected:
     """What a file does.
 
     refused  the codes of the refusal for the TCU of 16-bit words; "" where it compiles there
-    bounded  whether it is bounded there
     wide     whether it is exact on the TCU of 32-bit words
     """
 
     refused: str = ""
-    bounded: bool = False
     wide: bool = False
 
 
@@ -105,7 +103,7 @@ FILES: dict[str, Expected] = {
     "per_channel_activation_depthwise/pointwise_power_of_two": EXACT,
     "qonnx_domain_not_imported/finn_not_imported": EXACT,
     "qonnx_domain_not_imported/not_imported": EXACT,
-    "../qoperator/kws": Expected(bounded=True, wide=True),
+    "../qoperator/kws": BY_WORDS,
     "../qoperator/mlp": Expected("PEF0605"),
     "residual_two_float_scales/add": WIDER,
     "residual_two_float_scales/add_same_binade_compiles": BY_WORDS,
@@ -174,12 +172,8 @@ def test_the_tcu_computes_them_or_says_what_helps(name: str) -> None:
     path, expected = model(name), FILES[name]
     if not expected.refused:
         program = pefslc.compile(path, target="tensil")
-        assert program.exact != expected.bounded
-        if expected.bounded:
-            inputs, _ = arrays(path)
-            assert program.verify(inputs).as_predicted  # what differs is what the compile lists
-        else:
-            right(program, path)
+        assert program.exact
+        right(program, path)
         return
     with pytest.raises(pefslc.CompileError) as caught:
         pefslc.compile(path, target="tensil")

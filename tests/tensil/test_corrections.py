@@ -297,6 +297,26 @@ def test_a_program_that_is_required_to_be_exact_is(bits: int, top: int, flat: bo
         assert np.array_equal(simulate(graph, emission, tmp_path, {"x0": x})[output.name], expected)
 
 
+def test_a_coarse_sum_is_corrected_by_its_words_behind_a_reshape(tmp_path: Path) -> None:
+    """Exporters write a convolution of a sequence as one of an image, and flatten its sums before the quantizer."""
+    rng, b = np.random.default_rng(5), GraphBuilder("sequence")
+    s = b.conv(b.input((1, 6, 1, 12), 8, signed=False), rng.integers(-127, 128, (4, 6, 1, 9)), pads=(0, 4, 0, 4))
+    moved = b.reshape(s, (1, 4, 12))
+    reach = min(-s.type.codes.low, s.type.codes.high)
+    slope, start = reach / 256 * rng.uniform(0.6, 1.0, 4), rng.uniform(-reach / 4, 0, 4)
+    graph = b.graph(b.steps(moved, lines(moved, slope, start, (0, 255))))
+    wide = split_sums(graph, BOARD)
+    (output,) = graph.outputs
+    assert wide.stands == {}, "what is corrected is the code of the whole sum"
+    assert output.value.name in wide.corrections
+    emission = emitted(graph, BOARD, tmp_path, require_exact=True)
+    assert all(report.exact for report in emission.ops.values())
+    x = rng.integers(0, 256, (3, 6, 1, 12))
+    expected = run_codes(graph, {"x0": x})[output.value.name]
+    assert len(np.unique(expected)) > 20
+    assert np.array_equal(simulate(graph, emission, tmp_path, {"x0": x})[output.name], expected)
+
+
 def test_narrow_sums_are_corrected_where_exactness_is_required_and_only_there(tmp_path: Path) -> None:
     graph = layer_with_batch_norm(3, 8, 6)
     bounded = emitted(graph, BOARD, tmp_path, require_exact=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from pefslc.targets.tensil.groups.layout import Run
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.instructions import MoveKind, Segment, SimdOperation
+from pefslc.targets.tensil.machine.instructions import MoveKind, Segment, Simd, SimdOperation
 from pefslc.targets.tensil.schedule.emitter import Emitter, SimdLater
 
 
@@ -26,3 +29,21 @@ def test_a_group_without_instructions_has_no_segment(custom_perf: Architecture) 
         emitter.serve(group)
     emitter.clear_weights()
     assert emitter.segments() == (Segment("a", 0, 1),)
+
+
+def test_dense_runs_are_the_matmuls_one_by_one(custom_perf: Architecture) -> None:
+    """Few addresses: runs often begin where the last accumulation ended, and a constant is read between."""
+    rng = np.random.default_rng(1)
+    one, other = (Emitter(custom_perf, {0: 2000}) for _ in range(2))
+    for _ in range(3000):
+        count, accumulate, base = int(rng.integers(1, 4)), bool(rng.integers(0, 2)), int(rng.integers(0, 2))
+        sizes, gaps = rng.integers(1, 3, count), rng.integers(0, 2, count)
+        seconds = np.cumsum(sizes + gaps) - sizes
+        dense = np.stack([np.cumsum(sizes) - sizes, seconds, sizes], axis=1)
+        runs = [Run(*run) for run in dense.tolist()]
+        one.matmuls(runs, 7, base, accumulate=accumulate)
+        other.dense_matmuls(dense, 7, base, accumulate=accumulate)
+        for emitter in (one, other) if rng.integers(0, 3) == 0 else ():
+            emitter.load_weights(0, 12, has_bias=False)
+    assert one.instructions == other.instructions
+    assert sum(isinstance(i, Simd) for i in one.instructions) > 50

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.diagnostics.errors import InternalError
 from pefslc.targets.tensil.check.dataflow import check_data_flow
-from pefslc.targets.tensil.check.findings import Finding, Rule, findings_of
+from pefslc.targets.tensil.check.findings import Finding, Rule, distinct, findings_of
 from pefslc.targets.tensil.check.hazards import accumulator_hazards
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import UNARY_OPERATIONS, MoveKind, Opcode, SimdOperation
@@ -67,7 +67,7 @@ def _check_encodings(table: InstructionTable) -> list[Finding]:
     bad = ~known[table.opcode << 4 | table.flags] | ((table.opcode == Opcode.NOOP) & (noop_operands != 0))
     return [
         finding
-        for header in np.unique((table.opcode << 4 | table.flags)[bad])
+        for header in distinct((table.opcode << 4 | table.flags)[bad]).tolist()
         for finding in findings_of(
             Rule.INSTRUCTION,
             bad & ((table.opcode << 4 | table.flags) == header),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.tensil.check.findings import Finding, Rule, findings_of
+from pefslc.targets.tensil.check.findings import Finding, Rule, distinct, findings_of
 from pefslc.targets.tensil.machine.instructions import UNARY_OPERATIONS, Opcode, SimdOperation
 from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, depth_of, parts_of
 from pefslc.targets.tensil.program.table import MATMUL_ZEROES, Column
@@ -74,7 +74,7 @@ def _early(access: Access, written: Column) -> NDArray[np.intp]:
     """The instructions that read what is not written before them."""
     rows, addresses = access.expanded()
     # >= and not >: what an instruction writes itself comes after its own reads.
-    return np.unique(rows[written[addresses] >= rows])
+    return distinct(rows[written[addresses] >= rows])
 
 
 def _check_constants(program: TensilProgram, memory: Memory, accesses: list[Access]) -> list[Finding]:
@@ -86,7 +86,7 @@ def _check_constants(program: TensilProgram, memory: Memory, accesses: list[Acce
         for access in accesses:
             if access.kind is not AccessKind.READ:
                 rows, addresses = access.expanded()
-                inside = np.unique(rows[(addresses >= start) & (addresses < end)])
+                inside = distinct(rows[(addresses >= start) & (addresses < end)])
                 findings += findings_of(Rule.CONSTANTS, inside, f"overwrites constants in {memory.value}")
     return findings
 

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Finding", "Rule", "findings_of"]
+__all__ = ["Finding", "Rule", "distinct", "findings_of"]
 
 _MOST_PER_CHECK = 20
 
@@ -39,6 +39,11 @@ class Finding:
     def __str__(self) -> str:
         where = "" if self.instruction is None else f"instruction {self.instruction}: "
         return f"{where}{self.message} [{self.rule.name}]"
+
+
+def distinct(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Each once, rising. They are few, and np.unique would load numpy.ma: a fiftieth of a short compile."""
+    return np.array(sorted(set(rows.tolist())), dtype=np.int64)
 
 
 def findings_of(rule: Rule, rows: NDArray[np.intp] | NDArray[np.bool_], message: str) -> list[Finding]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.check.findings import distinct
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Opcode
 from pefslc.targets.tensil.machine.timing import clearing_rows, drain_cycles, healing_rows
@@ -59,10 +60,10 @@ def accumulator_hazards(architecture: Architecture, table: InstructionTable) -> 
         accumulates = stream.kind == _ACCUMULATE
         counted = np.cumsum(accumulates)
         before_group = (counted - accumulates)[group_start][np.cumsum(group_start) - 1]
-        lost.append(np.unique(stream.instruction[accumulates & (counted - before_group >= 2)]))
+        lost.append(distinct(stream.instruction[accumulates & (counted - before_group >= 2)]))
         last = int(np.flatnonzero(group_start)[-1])
         group = _Stream(stream.instruction[last:], stream.address[last:], stream.kind[last:])
-    return np.unique(np.concatenate(lost))
+    return distinct(np.concatenate(lost))
 
 
 def _accumulator_stream(accesses: Sequence[Access], before: _Stream | None) -> _Stream:

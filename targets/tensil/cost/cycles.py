@@ -39,7 +39,13 @@ from pefslc.targets.tensil.machine.timing import (
     vector_beats,
     write_cycles,
 )
-from pefslc.targets.tensil.program.table import LOAD_WEIGHTS_ZEROES, MATMUL_ZEROES, SIMD_READ, SIMD_WRITE
+from pefslc.targets.tensil.program.table import (
+    LOAD_WEIGHTS_ZEROES,
+    MATMUL_ZEROES,
+    SIMD_READ,
+    SIMD_WRITE,
+    InstructionTable,
+)
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 
 __all__ = ["CycleReport", "Kind", "model_cycles"]
@@ -104,19 +110,44 @@ def model_cycles(
     segments = segments or [Segment("", 0, len(program))]
     assert [0, *(s.end for s in segments)] == [*(s.first for s in segments), len(program)]
     clock = _Clock(program.architecture, read_latency_cycles)
-    table = program.table
+    table, vectors = program.table, program.table.vectors
     spent: dict[str, list[float]] = {}
-    columns = (table.opcode, table.flags, table.vectors, table.stride1)
-    issued = array("d")
-    for segment in segments:
+    # Programs are MatMuls for the most part. All that follow one, of the same segment, are one step.
+    follows = _follows_matmul(table, segments)
+    own, following = np.flatnonzero(~follows), np.where(follows, vectors, 0)
+    behind = np.add.reduceat(following, own) if len(own) else following
+    columns = [column[own] for column in (table.opcode, table.flags, vectors, table.stride1)]
+    begun, done = array("d"), array("d")
+    ends = np.searchsorted(own, [segment.end for segment in segments]).tolist()
+    for segment, first, end in zip(segments, [0, *ends], ends, strict=False):
         clock.spent = spent.setdefault(segment.group, [0.0] * len(Kind))
-        step, issue = clock.step, issued.append
-        for row in zip(*(column[segment.first : segment.end].tolist() for column in columns), strict=True):
-            issue(clock.decoder)
+        step, begin, finish = clock.step, begun.append, done.append
+        for *row, more in zip(*(column[first:end].tolist() for column in (*columns, behind)), strict=True):
+            begin(clock.decoder)
             step(*row)
+            finish(clock.decoder)
+            if more:
+                clock.go_on(more)
     clock.finish()
     total = round(clock.decoder)
-    return CycleReport(total, _rounded(spent, total), np.frombuffer(issued))
+    issued = np.repeat(np.frombuffer(done), np.diff(own, append=len(table)))
+    before = np.cumsum(following) - following
+    issued += before - np.repeat(before[own], np.diff(own, append=len(table)))
+    issued[own] = np.frombuffer(begun)
+    return CycleReport(total, _rounded(spent, total), issued)
+
+
+def _follows_matmul(table: InstructionTable, segments: Sequence[Segment]) -> NDArray[np.bool_]:
+    """Whether each instruction is a MatMul, not of zeroes, behind another one of its segment that has waited for SIMD.
+
+    One right behind SIMD need not have: then the next one waits.
+    """
+    is_matmul = (table.opcode == _IS_MATMUL) & (table.flags & MATMUL_ZEROES == 0)
+    follows = np.zeros(len(table), dtype=np.bool_)
+    follows[1:] = is_matmul[1:] & is_matmul[:-1]
+    follows[2:] &= table.opcode[:-2] != _IS_SIMD
+    follows[[segment.first for segment in segments if segment.first < len(table)]] = False
+    return follows
 
 
 def _rounded(spent: Mapping[str, list[float]], total: int) -> dict[str, dict[Kind, int]]:
@@ -177,6 +208,16 @@ class _Clock:
             self._move(flags, vectors, dram_stride)
         else:
             self._spend(_OTHER, 1)
+
+    def go_on(self, vectors: int) -> None:
+        """Advances over so many vectors of MatMuls behind a MatMul.
+
+        That one's sums are complete `lead` cycles after it at most, and so are these: they take a cycle a vector.
+        """
+        filled = max(self._accumulators, self.decoder + self._drain) + vectors
+        self._spend(_MATMUL, vectors)
+        self._accumulate_until(filled)
+        self._array = self._last_vector = self.decoder
 
     def finish(self) -> None:
         """Waits until the accumulators are idle."""

@@ -217,9 +217,10 @@ def architecture_from_json(value: object, at: str) -> Architecture:
     """The architecture that a JSON object describes. All its faults are reported at once, with `at` as their place."""
     if not isinstance(value, dict):
         raise CompileError(Code.BAD_ARCHITECTURE, "an architecture must be a JSON object", at=at)
-    problems = [
-        Problem(Code.BAD_ARCHITECTURE, f"key {quote(name)} is missing", at) for name in _KEYS if name not in value
-    ]
+    missing = [quote(name) for name in _KEYS if name not in value]
+    named = f"keys {', '.join(missing)} are" if len(missing) > 1 else f"key {''.join(missing)} is"
+    hint = f"a .tarch file has {len(_KEYS)} keys, as Tensil writes it"
+    problems = [Problem(Code.BAD_ARCHITECTURE, f"{named} missing", at, hint)] if missing else []
     problems += [
         Problem(Code.BAD_ARCHITECTURE, f"unknown key {quote(str(key))}", at) for key in value if key not in _KEYS
     ]

@@ -276,8 +276,11 @@ def _is_certified(
 
 
 def _agree(plan: Sequence[MatrixStep], steps: Sequence[RawStep], low: Words, high: Words, data_type: DataType) -> bool:
-    """Both ways rise or fall, as each of their steps does: between two words that both take to one code there is
-    nothing to try. Between the others, all words are.
+    """Whether both ways give the same.
+
+    Both rise or fall: so does each step, but for a product of the same again, whose sum with the first one does
+    (`_clipped_again`). So between two words that both take to one code there is nothing to try; between the others, all
+    words are tried.
     """
     points = low[:, None] + np.arange(0, int((high - low).max()) + _APART, _APART)
     points = np.minimum(points, high[:, None])

@@ -128,6 +128,13 @@ class InstructionRows:
         flags = (MATMUL_ACCUMULATE if accumulate else 0) | (MATMUL_ZEROES if zeroes else 0)
         self._flat.extend((_MATMUL, flags, local, local_stride, accumulator, accumulator_stride, vectors - 1))
 
+    def matmuls(self, local: Column, accumulator: Column, vectors: Column, *, accumulate: bool) -> None:
+        """`matmul` for each element of the columns."""
+        rows = np.zeros((len(local), _FIELDS), dtype=np.int64)
+        rows[:, 0], rows[:, 1] = _MATMUL, MATMUL_ACCUMULATE if accumulate else 0
+        rows[:, 2], rows[:, 4], rows[:, 6] = local, accumulator, vectors - 1
+        self._flat.frombytes(rows.tobytes())
+
     def simd(
         self,
         operation: SimdOperation,

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pefslc.targets.tensil.groups.layout import Run
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import (
@@ -34,8 +37,9 @@ from pefslc.targets.tensil.machine.timing import (
 )
 from pefslc.targets.tensil.program.table import InstructionRows, instructions_of
 
-__all__ = ["Constant", "Emitter", "SimdLater"]
+__all__ = ["Constant", "DenseRuns", "Emitter", "SimdLater"]
 
+DenseRuns: TypeAlias = NDArray[np.int64]  # [runs, 3]: where each begins in either memory, and its vectors
 Constant: TypeAlias = int | tuple[int, ...]  # the same word in every lane, or a word for each
 
 
@@ -154,6 +158,16 @@ class Emitter:
             last = final
         if runs:
             self._last, self._tainted, self._by_matmul = last, tainted, True
+
+    def dense_matmuls(self, runs: DenseRuns, local: int, accumulator: int, *, accumulate: bool) -> None:
+        """`matmul` for each of one run or more, from these two bases on; each begins behind the end of the last."""
+        seconds, counts = runs[:, 1] + accumulator, runs[:, 2]
+        ends = (seconds + counts - 1).tolist()
+        self._before_write(int(seconds[0]), accumulate=accumulate)
+        self.rows.matmuls(runs[:, 0] + local, seconds, counts, accumulate=accumulate)
+        if len(ends) > 1:
+            self._last, self._tainted = ends[-2], accumulate
+        self._after_write(int(seconds[-1]), int(counts[-1]), 0, accumulate=accumulate, by_matmul=True)
 
     def matmul_zeroes(self, accumulator: int, vectors: int, stride: int = 0, *, accumulate: bool = False) -> None:
         """accumulator[i << stride] (+)= the bias row."""

@@ -248,14 +248,15 @@ class _Scheduler:
 
     def require_dram1(self) -> None:
         """Raise CompileError where the weights alone are more than DRAM1 holds: before the program is made."""
-        tiles = sum(tile_count(term.weight, self.a) for group in self.program.groups for term in group.terms)
+        loaded = [group for group in self.program.groups if not group.reads_in_place]
+        tiles = sum(tile_count(term.weight, self.a) for group in loaded for term in group.terms)
         if tiles * self.a <= self.architecture.dram1_depth:
             return  # few; whether they fit is known in the end
         least = sum(
             least_rows(
                 tiles_of(group, self.layouts, self.a, self.unclean, self.architecture.data_type.one, bias_alone=False)
             )
-            for group in self.program.groups
+            for group in loaded
         )
         if least > self.architecture.dram1_depth:
             raise self._no_dram1(f"the weights alone need {least}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from math import gcd
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from pefslc.targets.tensil.groups.group import Stationary
 from pefslc.targets.tensil.groups.layout import Layout, Rect, Run, merged
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.schedule.constants import Constants
-from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.emitter import DenseRuns, Emitter
 from pefslc.targets.tensil.schedule.moved_rows import ranges_of, reads, shortest_gap, worth_moving
 from pefslc.targets.tensil.words.word_group import WordGroup
 
@@ -254,12 +255,12 @@ class _StationaryPass:
         frames = {frame: accumulator for frame, accumulator in self._accumulators() if frame in rows_of}
         opens = not self.opened.issuperset(frames)
 
-        def pass_through(index: int, local: int, runs: Sequence[Run]) -> None:
+        def pass_through(index: int, local: int, runs: DenseRuns) -> None:
             rows = min(a, end - start - index * a)
             for frame, accumulator in frames.items():
                 self.emitter.load_weights(rows_of[frame][index], rows, has_bias=False)
                 accumulate = frame in self.opened or index > 0
-                self.emitter.matmuls(runs, local, accumulator, accumulate=accumulate)
+                self.emitter.dense_matmuls(runs, local, accumulator, accumulate=accumulate)
 
         adding = np.asarray(arrays.any(axis=2))
         adding[0] |= opens  # the first one overwrites
@@ -267,11 +268,11 @@ class _StationaryPass:
         self._stream(("weights", start, opens), arrays, moved, pass_through)
         self.opened.update(rows_of)
 
-    def _set(self, index: int, local: int, runs: Sequence[Run]) -> None:  # noqa: ARG002
+    def _set(self, index: int, local: int, runs: DenseRuns) -> None:  # noqa: ARG002
         """Biases to the accumulators of all blocks."""
         for i, block in enumerate(self.blocks):
-            for run in runs:
-                self.emitter.to_accumulators(local + run.first, i * len(self.outputs) + run.second, run.vectors)
+            for first, second, vectors in runs.tolist():
+                self.emitter.to_accumulators(local + first, i * len(self.outputs) + second, vectors)
             self.opened.add(block)
 
     def _stream(
@@ -279,7 +280,7 @@ class _StationaryPass:
         key: tuple[str | int, ...],
         arrays: Words,
         moved: NDArray[np.bool_],
-        use: Callable[[int, int, Sequence[Run]], None],
+        use: Callable[[int, int, DenseRuns], None],
     ) -> None:
         """Read those of the rows [arrays, outputs, A] that are moved, of as many arrays at once as the buffer holds, or
         of one in parts; use each array or part: its index, where it lies, and the runs from there to its outputs.
@@ -290,14 +291,12 @@ class _StationaryPass:
         for parts in reads(ranges_of(moved), len(self.ring)):
             vectors = sum(len(own) for _, own in parts)
             local = self.constants.fetch(self.emitter, self.ring.start, address, vectors)
-            for index, same in groupby(parts, lambda part: part[0]):
-                runs: list[Run] = []
-                first = 0
-                for _, own in same:
-                    runs.append(Run(first, own.start, len(own)))
-                    first += len(own)
-                use(index, local, runs)
-                local += first
+            for index, same in groupby(parts, itemgetter(0)):
+                own = [rows for _, rows in same]
+                counts = np.fromiter(map(len, own), dtype=np.int64, count=len(own))
+                ends = np.cumsum(counts)
+                use(index, local, np.stack([ends - counts, [rows.start for rows in own], counts], axis=1))
+                local += int(ends[-1])
             address += vectors
 
 

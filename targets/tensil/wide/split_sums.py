@@ -110,6 +110,8 @@ class _Splitter:
                 result = replace(op.result, type=replace(made.type, shape=op.result.type.shape))
                 self.changed[op.result.name] = result
                 self.ops.append(replace(op, input=made, result=result))
+                if (words := self.whole.get(op.input.name)) is not None:  # what corrects it reads them as it lies
+                    self.whole[op.result.name] = tuple(self._moved(op, word, i) for i, word in enumerate(words))
             elif isinstance(op, Moving) and op.input.name in self.words:
                 self.words[op.result.name] = tuple(self._moved(op, word, i) for i, word in self._words_of(op.input))
             elif not is_wide(op, self.data_type.width_bits) or not self._made(op):

@@ -103,7 +103,7 @@ def _faults_of_offsets(program: WordProgram, group: WordGroup, data_type: DataTy
             yield f"reads %{term.tensor} as if it were stored with {term.offset}"
         elif term.offset and (group.stationary is not None or group.add_high is not None):
             yield f"reads %{term.tensor}, which is stored with {term.offset}, and its tiles cannot take that off"
-        elif (term.weight * term.offset % data_type.one).any():
+        elif term.offset and (term.weight * term.offset % data_type.one).any():
             yield f"the offset of %{term.tensor} times a weight is no word"
     if isinstance(group.head, MaxHead | TransposeHead) and program.tensors[group.head.tensor].offset:
         yield f"moves words of %{group.head.tensor}, which is stored with an offset"
