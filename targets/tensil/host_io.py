@@ -40,19 +40,22 @@ class HostTensor:
 
     def to_json(self) -> JsonObject:
         """For the sidecar: the layout [channels, height, width], whether a pixel's channel blocks lie
-        one behind the other, or pixels do without a gap, the offsets (dy, dx) of pixels that share a vector,
+        one behind the other, or pixels do without a gap, the offsets (dy, dx) of pixels that share a vector, and
+        of how many rows and columns there is one vector,
         the placement of codes: word = code * 2^exponent / finer, or the words of a code, [exponent, up] for each: the
         code is the sum of word * 2^(up - exponent); and the reshapes and transposes, with the batch, by
         which an input gets the layout, or the layout becomes an output.
         """
         offsets, by_pixel = self.tensor.stored.packing, self.tensor.stored.by_pixel
-        layout = by_pixel or self.tensor.layout
+        layout = by_pixel or self.tensor.stored.image
         record: dict[str, Json] = {
             "name": self.end.name,
-            "layout": [layout.channels // len(offsets), layout.height, layout.width],
+            "layout": [layout.channels, layout.height, layout.width],
             "lane_offsets": [step for offset in offsets for step in offset],
             "exponent": self.tensor.exponent,
         }
+        if self.tensor.stored.steps != (1, 1):
+            record["lane_steps"] = list(self.tensor.stored.steps)
         if self.tensor.finer > 1:
             record["finer"] = self.tensor.finer
         if by_pixel is not None:

@@ -83,6 +83,7 @@ class Placement:
     name: str
     layout: Layout
     offsets: Offsets
+    steps: tuple[int, int]
     exponent: int
     finer: int
     moves: tuple[HostMove, ...]
@@ -96,13 +97,15 @@ class Placement:
         channels, height, width = _ints(record["layout"])
         flat = _ints(record["lane_offsets"])
         offsets = tuple(zip(flat[::2], flat[1::2], strict=True))
+        down, across = _ints(record.get("lane_steps", [1, 1]))
         exponent, finer = _ints([record["exponent"], record.get("finer", 1)])
         layout, moves = Layout(channels, height, width), moves_from(record.get("moves", []))
         parts = record.get("words", [])
         assert isinstance(parts, list)
         words = tuple((exponent, up) for exponent, up in map(_ints, parts))
         by_pixel, dense = (bool(record.get(key, False)) for key in ("by_pixel", "dense"))
-        return cls(str(record["name"]), layout, offsets, exponent, finer, moves, shape, words, by_pixel, dense)
+        name, steps = str(record["name"]), (down, across)
+        return cls(name, layout, offsets, steps, exponent, finer, moves, shape, words, by_pixel, dense)
 
     def to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         """The vectors of a batch [N, ...]: row after row."""
@@ -111,7 +114,7 @@ class Placement:
 
     def _row_to_raw(self, codes: NDArray[np.int64], architecture: Architecture) -> NDArray[np.int64]:
         planes = moved(codes[None], self.moves).reshape(self.layout.channels, self.layout.height, self.layout.width)
-        words = packed(planes, self.offsets) << self.exponent
+        words = packed(planes, self.offsets, self.steps) << self.exponent
         return to_vectors(words, architecture.array_size, by_pixel=self.by_pixel, dense=self.dense)
 
     def from_raw(self, vectors: NDArray[np.int64], *, rounds: bool) -> NDArray[np.int64]:

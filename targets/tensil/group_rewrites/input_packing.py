@@ -1,5 +1,9 @@
 """Packing of network inputs: an image of 3 channels leaves most lanes empty, so the host puts other pixels there.
 
+Where lanes are left, they hold the rows that two rows of windows see, and only every other row has vectors: half of
+them come from DRAM0. A window finds its rows in the lanes of the same vector, in other lanes for even and odd rows, so
+it takes as many MatMuls, half as long.
+
 With lane offsets (dy, dx)_j, lane j * C + c at pixel (y, x) holds channel c of pixel (y + dy_j, x + dx_j), and 0
 outside of the image. A convolution then reads several of its taps in one vector: its window shrinks, its input has more
 channels. The host lays the input out anyway; the program does not know the difference.
@@ -8,15 +12,18 @@ channels. The host lays the input out anyway; the program does not know the diff
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from pefslc.geometry.shapes import Window
+from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, Requantization, Step, Term
-from pefslc.targets.tensil.groups.group_program import GroupProgram
+from pefslc.targets.tensil.groups.group_program import GroupProgram, TermUse
 from pefslc.targets.tensil.groups.layout import ALONE, Layout, Offsets
+from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.timing import streaming_cycles
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
 
 __all__ = ["PackInputs", "lane_offsets", "shrink"]
@@ -34,7 +41,7 @@ class PackInputs:
             LOG.debug("%s: a plain host packs nothing", self.name)
             return program
         for port in program.inputs:
-            packed = _packed_input(program, port.tensor, context.architecture.array_size)
+            packed = _packed_input(program, port.tensor, context.architecture)
             if isinstance(packed, str):
                 LOG.debug("%s: %s stays as it is: %s", self.name, port.tensor, packed)
             else:
@@ -42,9 +49,9 @@ class PackInputs:
         return program
 
 
-def _packed_input(program: GroupProgram, tensor: str, array_size: int) -> GroupProgram | str:
+def _packed_input(program: GroupProgram, tensor: str, architecture: Architecture) -> GroupProgram | str:
     """The program with an input packed, or why it is not. Its digits lie as it does, and convolutions read those."""
-    stored, made = program.tensors[tensor], _made_in_place(program, tensor)
+    stored, made, array_size = program.tensors[tensor], _made_in_place(program, tensor), architecture.array_size
     same = [tensor, *made]
     uses = [use for name in same for use in program.uses_of(name) if use.key[0] not in made]
     channels = stored.layout.channels
@@ -54,18 +61,51 @@ def _packed_input(program: GroupProgram, tensor: str, array_size: int) -> GroupP
         return f"its {channels} channels leave no room for another pixel"
     if not uses or any(name in program.output_tensors or _is_read_otherwise(program, name, made) for name in same):
         return "an addition, a maximum or the host reads it"
-    widest = max((use.term for use in uses), key=lambda term: term.window.taps)
-    offsets = lane_offsets(widest.window, array_size // channels)
+    widest = max((use.term.window for use in uses), key=lambda window: window.taps)
+    ways = [(lane_offsets(widest, array_size // channels), (1, 1))]
+    if not made and stored.layout.height % 2 == 0 and (pairs := _offsets_of_pairs(widest, array_size // channels)):
+        ways.append((pairs, (2, 1)))
+    found = [_packed(program, tensor, made, uses, *way) for way in ways]
+    packed = [way for way in found if not isinstance(way, str)]
+    return min(packed, key=lambda way: _cycles(way, tensor, architecture)) if packed else found[0]
+
+
+def _offsets_of_pairs(window: Window, most: int) -> Offsets:
+    """The offsets of the taps of two rows of windows: all of these rows, and of columns those that fit; none where not
+    even one does.
+    """
+    (kh, kw), (dh, dw), (top, left) = window.kernel, window.dilations, window.pads[:2]
+    rows = sorted({y * dh - top + i for y in range(kh) for i in range(2)})
+    columns = sorted((x * dw - left for x in range(kw)), key=lambda column: (abs(column), column))
+    columns = sorted(columns[: most // len(rows)])
+    return tuple((y, x) for y in rows for x in columns) if 0 in rows and 0 in columns else ()
+
+
+def _packed(
+    program: GroupProgram, tensor: str, made: list[str], uses: list[TermUse], offsets: Offsets, steps: tuple[int, int]
+) -> GroupProgram | str:
+    """The program with an input packed so, or why it is not."""
+    stored = program.tensors[tensor]
     if len(offsets) < 2:
         return "the convolutions that read it have one tap"
-    shrunk = {use.key: shrink(use.term, stored.layout, use.output, offsets) for use in uses}
+    shrunk = {use.key: shrink(use.term, stored.layout, use.output, offsets, steps) for use in uses}
     terms = {key: (term,) for key, term in shrunk.items() if term is not None}
     if len(terms) < len(shrunk):
         return "a convolution finds some of its taps in no lane"
-    layout = replace(stored.layout, channels=channels * len(offsets))
+    channels, height, width = stored.layout.channels, stored.layout.height, stored.layout.width
+    layout = Layout(channels * len(offsets), height // steps[0], width // steps[1])
     groups = [_wider(g, layout) if g.result in made else g for g in program.groups_with_terms(terms)]
     tensors = [replace(program.tensors[name], layout=layout) for name in made]
-    return program.with_groups(groups, [replace(stored, layout=layout, packing=offsets), *tensors])
+    return program.with_groups(groups, [replace(stored, layout=layout, packing=offsets, steps=steps), *tensors])
+
+
+def _cycles(program: GroupProgram, tensor: str, architecture: Architecture) -> int:
+    """Of reading an input, and of the convolutions that read it."""
+    layout = program.layout(tensor)
+    cycles = streaming_cycles(architecture, layout.vectors(architecture.array_size))
+    for use in program.uses_of(tensor):
+        cycles += inside_cycles(use.term.weight, use.term.window, layout, use.output, architecture)
+    return cycles
 
 
 def _made_in_place(program: GroupProgram, tensor: str) -> list[str]:
@@ -122,24 +162,32 @@ def lane_offsets(window: Window, most: int) -> Offsets:
     return tuple(offsets) if (0, 0) in offsets else ALONE
 
 
-def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term | None:
+def shrink(
+    term: Term, layout: Layout, output: Layout, offsets: Offsets, steps: tuple[int, int] = (1, 1)
+) -> Term | None:
     """The same convolution on the packed input: each tap goes to a base and lane that reach it where it is inside.
 
     None where some tap reaches none; one over a dilated input stays as it is.
+
+    layout  of the image
+    steps   how many rows and columns there are from one vector to the next. Where a window's strides are no multiples
+            of them, its taps go elsewhere for every remainder of its position, as over a dilated input
     """
     window = term.window
-    if window.dilates_input:
+    axes = [_Axis.of(s, step) for s, step in zip(window.strides, steps, strict=True)]
+    if window.dilates_input or None in axes:
         return None
+    down, across = (axis for axis in axes if axis is not None)
     outputs, channels, kh, kw = term.weight.shape
-    chosen: dict[tuple[int, int], tuple[tuple[int, int], int]] = {}  # tap -> (base, lane)
-    taps = {(ky, kx): window.tap_offset(ky, kx) for ky in range(kh) for kx in range(kw)}
-    reach: dict[tuple[int, int], dict[tuple[int, int], int]] = {}  # base -> tap -> lane
-    for tap, (oy, ox) in taps.items():
+    chosen: dict[_Tap, tuple[tuple[int, int], int]] = {}  # tap -> (base, lane)
+    taps = [(ky, kx, y, x) for ky in range(kh) for kx in range(kw) for y in down.phases for x in across.phases]
+    reach: dict[tuple[int, int], dict[_Tap, int]] = {}  # base -> tap -> lane
+    for tap in taps:
+        oy, ox = window.tap_offset(*tap[:2])
         for lane, (dy, dx) in enumerate(offsets):
             base = oy - dy, ox - dx
-            rows = range(0, output.height * window.strides[0], window.strides[0])
-            columns = range(0, output.width * window.strides[1], window.strides[1])
-            if _follows(oy, base[0], rows, layout.height) and _follows(ox, base[1], columns, layout.width):
+            follows = down.follows(oy, base[0], tap[2], output.height, layout.height)
+            if follows and across.follows(ox, base[1], tap[3], output.width, layout.width):
                 reach.setdefault(base, {})[tap] = lane
     while len(chosen) < len(taps):
         left = {base: [t for t in found if t not in chosen] for base, found in reach.items()}
@@ -147,17 +195,52 @@ def shrink(term: Term, layout: Layout, output: Layout, offsets: Offsets) -> Term
         if best is None or not left[best]:
             return None
         chosen |= {tap: (best, reach[best][tap]) for tap in left[best]}
-    bases = [base for base, _ in chosen.values()]
-    top, leftmost = min(y for y, _ in bases), min(x for _, x in bases)
-    kernel = max(y for y, _ in bases) - top + 1, max(x for _, x in bases) - leftmost + 1
+    places = {tap: (by // down.base, bx // across.base, lane) for tap, ((by, bx), lane) in chosen.items()}
+    top, leftmost = min(y for y, _, _ in places.values()), min(x for _, x, _ in places.values())
+    kernel = max(y for y, _, _ in places.values()) - top + 1, max(x for _, x, _ in places.values()) - leftmost + 1
     weight = np.zeros((outputs, len(offsets), channels, *kernel), dtype=np.int64)
-    for (ky, kx), ((by, bx), lane) in chosen.items():
-        weight[:, lane, :, by - top, bx - leftmost] = term.weight[:, :, ky, kx]
+    for (ky, kx, _, _), (y, x, lane) in places.items():
+        weight[:, lane, :, y - top, x - leftmost] = term.weight[:, :, ky, kx]
     # Where a base lies right of or below the pixel, its "padding" is negative: Window.tap_offset is what counts.
-    shrunk = Window(kernel=kernel, strides=window.strides, pads=(-top, -leftmost, 0, 0))
+    shrunk = Window(
+        kernel=kernel,
+        strides=(down.strides, across.strides),
+        pads=(-top, -leftmost, 0, 0),
+        input_dilations=(down.apart, across.apart),
+    )
     return Term(term.tensor, weight.reshape(outputs, -1, *kernel), shrunk)
 
 
-def _follows(offset: int, base: int, positions: range, size: int) -> bool:
-    """Whether, wherever the tap at `offset` from a position lies inside, the vector at `base` from it does too."""
-    return all(0 <= p + base < size for p in positions if 0 <= p + offset < size)
+_Tap = tuple[int, int, int, int]  # of the kernel, and the phases of the window's position
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """How windows that go on by `stride` pixels lie over vectors that are `step` pixels apart.
+
+    phases   the remainders of positions by the step
+    strides  those over the vectors, which are `apart`
+    base     pixels between two bases that differ by 1
+    """
+
+    stride: int
+    step: int
+    phases: range
+    strides: int
+    apart: int
+    base: int
+
+    @classmethod
+    def of(cls, stride: int, step: int) -> _Axis | None:
+        """None where a window is over a dilated input, and its strides are not 1."""
+        if stride % step == 0:
+            return cls(stride, step, range(1), stride // step, 1, step)
+        return cls(stride, step, range(step), 1, step, 1) if stride == 1 else None
+
+    def follows(self, offset: int, base: int, phase: int, outputs: int, size: int) -> bool:
+        """Whether, wherever the tap at `offset` from a position of this phase lies in the image of `size` pixels, there
+        is a vector at `base` from it.
+        """
+        positions = range(phase * self.stride, outputs * self.stride, self.stride * len(self.phases))
+        inside = [p + base for p in positions if 0 <= p + offset < size]
+        return all(0 <= at < size and at % self.step == 0 for at in inside) and (phase + base) % self.step == 0

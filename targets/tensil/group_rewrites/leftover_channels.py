@@ -179,6 +179,8 @@ def _summed_along(program: GroupProgram, tensor: str) -> int:
     """
     heads = [g.head for g in program.groups if g.result == tensor]
     windows = [t.window for head in heads if isinstance(head, LinearHead) for t in head.terms[-1:]]
+    if windows and windows[0].dilates_input:  # neighbours share vectors there, too
+        return int(windows[0].input_dilations[1] > 1)
     return 0 if windows and windows[0].kernel[0] > windows[0].kernel[1] else 1
 
 

@@ -101,6 +101,6 @@ def _convolution(
         pads=(*along(window.pads[:2], -first), *along(window.pads[2:], 0)),
         input_dilations=along(window.input_dilations, apart),
     )
-    if changed.dilates_input and changed.strides != (1, 1):
+    if any(step > 1 and apart > 1 for step, apart in zip(changed.strides, changed.input_dilations, strict=True)):
         return None
     return np.stack(columns, 2 + axis), changed

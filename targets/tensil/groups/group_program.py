@@ -39,6 +39,7 @@ class StoredTensor:
 
     low, high  the codes that it can hold
     packing    the offsets (dy, dx) of the pixels that share a vector, of an input that the host packs
+    steps      rows and columns from one vector of such an input to the next: `layout` is that of the vectors
     by_pixel   the layout of the tensor of which `layout` is an image: the blocks of a pixel's channels are neighbouring
                columns; None where it is its own
     dense      its pixels lie one behind the other without a gap, not each in vectors of its own
@@ -50,6 +51,7 @@ class StoredTensor:
     low: int
     high: int
     packing: Offsets = ALONE
+    steps: tuple[int, int] = (1, 1)
     role: Role = Role.VALUE
     of: str = ""
     by_pixel: Layout | None = None
@@ -63,6 +65,13 @@ class StoredTensor:
     @property
     def codes(self) -> tuple[int, int]:
         return self.low, self.high
+
+    @property
+    def image(self) -> Layout:
+        """Of an input that the host packs, the layout before that."""
+        down, across = self.steps
+        channels = self.layout.channels // len(self.packing)
+        return Layout(channels, self.layout.height * down, self.layout.width * across)
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,12 +253,14 @@ def from_vectors(vectors: Codes, layout: Layout, *, by_pixel: bool = False) -> C
     return planes.reshape(blocks * array_size, layout.height, layout.width)[: layout.channels]
 
 
-def packed(codes: Codes, offsets: Offsets) -> Codes:
-    """[C, H, W] codes with neighbouring pixels as channels: [len(offsets) * C, H, W]; 0 outside of the image."""
+def packed(codes: Codes, offsets: Offsets, steps: tuple[int, int] = (1, 1)) -> Codes:
+    """[C, H, W] codes with neighbouring pixels as channels: [len(offsets) * C, H, W]; 0 outside of the image. Of these,
+    those of every so many rows and columns.
+    """
     channels, height, width = codes.shape
     result = np.zeros((len(offsets), channels, height, width), dtype=np.int64)
     for j, (dy, dx) in enumerate(offsets):
         y, x = max(-dy, 0), max(-dx, 0)
         source = codes[:, y + dy : max(height + dy, 0), x + dx : max(width + dx, 0)]
         result[j, :, y : y + source.shape[1], x : x + source.shape[2]] = source
-    return result.reshape(-1, height, width)
+    return result.reshape(-1, height, width)[:, :: steps[0], :: steps[1]]

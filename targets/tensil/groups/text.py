@@ -55,6 +55,8 @@ def tensor_notes(tensor: StoredTensor) -> str:
         notes += f", {tensor.role.value} of %{tensor.of}"
     if tensor.packing != ALONE:
         notes += ", packed " + " ".join(f"({dy},{dx})" for dy, dx in tensor.packing)
+    if tensor.steps != (1, 1):
+        notes += f" in steps of {tensor.steps[0]},{tensor.steps[1]}"
     return notes
 
 

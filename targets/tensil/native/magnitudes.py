@@ -112,6 +112,7 @@ def _helper(group: Group, program: GroupProgram, values: dict[str, Codes]) -> Co
 def _product(term: Term, program: GroupProgram, codes: Codes) -> Codes:
     """The convolution of a stored tensor, of which the host may have packed the pixels."""
     stored = program.tensors[term.tensor]
-    layout, offsets = stored.layout, stored.packing
-    planes = codes.reshape(-1, layout.channels // len(offsets), layout.height, layout.width)
-    return conv2d(np.stack([packed(image, offsets) for image in planes]), term.weight, None, term.window)
+    image = stored.image
+    planes = codes.reshape(-1, image.channels, image.height, image.width)
+    vectors = np.stack([packed(plane, stored.packing, stored.steps) for plane in planes])
+    return conv2d(vectors, term.weight, None, term.window)
