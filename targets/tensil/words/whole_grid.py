@@ -102,7 +102,9 @@ def _offsets(
     low, high = least.max(axis=1), most.min(axis=1)
     best = np.where(low <= high, (low + high) // 2, 0)
     if len(wrong := np.flatnonzero(low > high)):
-        best[wrong], _ = most_served(least[wrong], most[wrong])
+        first, _ = most_served(least[wrong], most[wrong])
+        last = np.where(most[wrong] >= first[:, None], most[wrong], _FAR).min(axis=1)  # which serves as many
+        best[wrong] = (first + last) // 2
     open_ended = (low == -_FAR) | (high == _FAR)  # a channel of the lowest code alone, or of the highest
     best = np.where(open_ended, np.clip(best, data_type.min_code << point, data_type.max_code << point), best)
     bias, addend, is_found = _parts(best, size, room, reach, data_type)
