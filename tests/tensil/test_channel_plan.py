@@ -27,6 +27,7 @@ from pefslc.targets.tensil.matrix.matrix_steps import (
     ChannelAddWord,
     ChannelDiagonal,
     ChannelDiagonalAgain,
+    Diagonal,
     apply_matrix_steps,
 )
 from pefslc.targets.tensil.program.tmodel import load_tmodel
@@ -149,6 +150,22 @@ def test_a_second_product_clips_in_fewer_steps_and_needs_even_biases() -> None:
         for lane, word in product(range(3), range(FP8.min_code, FP8.max_code + 1)):
             channel = lane if lane < len(low) else None
             assert through_the_array(plan, lane, word, a, FP8) == by_simd(steps, channel, word, FP8)
+
+
+@pytest.mark.parametrize(("second", "is_one"), [(4, True), (3, False)])
+def test_a_second_diagonal_that_is_the_same_for_all_channels_is_one_matrix(second: int, is_one: bool) -> None:
+    """Every word of 8 bits, and of lanes without a channel: the first diagonal's bias leads those to 0, if one does. 5
+    codes are 20 words that are multiplied by 4 / 16, and no number of words times 3 / 16.
+    """
+    steps = ChannelMultiply((24, 40)), ChannelAdd((2, -4)), Multiply(second), ChannelAdd((5, 5)), Maximum(0), Minimum(7)
+    plan = channel_plan(steps, (-70, -128), (80, 127), FP8)
+    assert plan is not None
+    assert any(isinstance(step, Diagonal) for step in plan.steps) == is_one
+    for lane, words in enumerate((range(-70, 81), range(-128, 128), range(1))):
+        channel = lane if lane < 2 else None
+        assert [through_the_array(plan, lane, w, 3, FP8) for w in words] == [
+            by_simd(steps, channel, w, FP8) for w in words
+        ]
 
 
 @pytest.mark.parametrize("seed", range(6))

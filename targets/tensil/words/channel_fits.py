@@ -107,11 +107,15 @@ class ChannelFits:
     def fit_biased(
         self, staircase: Staircase, low: Words, high: Words, exponent: int, room: tuple[Words, Words]
     ) -> ChannelRequantization | None:
-        """The better one of `fit` and `fit_whole_grid`: that with fewer steps missed, and of equal ones the latter."""
+        """The better one of `fit` and `fit_whole_grid`: that with fewer steps missed, and of equal ones the latter. But
+        the latter only where it is off by 1 at most.
+        """
         ends = room[0].tobytes(), room[1].tobytes()
         key = staircase, low.tobytes(), high.tobytes(), exponent, *ends
         if key not in self.whole:
-            self.whole[key] = fit_whole_grid(staircase, low, high, exponent, self.data_type, room)
+            found = fit_whole_grid(staircase, low, high, exponent, self.data_type, room)
+            is_close = found is not None and self.is_close(staircase, found, low, high)
+            self.whole[key] = found if is_close else None
         whole = self.whole[key]
         if whole is not None and not whole.missed:
             return whole

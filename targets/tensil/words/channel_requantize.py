@@ -119,8 +119,7 @@ def fit_whole_grid(
     """
     if not fills_word(staircase, data_type):
         return None
-    wanted = Steps.of(staircase, low, high)
-    steps, bias, missed = on_whole_grid(staircase, wanted, exponent, room, data_type)
+    steps, bias, missed = on_whole_grid(staircase, low, high, exponent, room, data_type)
     biased = (ChannelAdd(tuple(bias.tolist())), *steps)
     computed = computed_by(biased, staircase, low, high, exponent, data_type)
     return ChannelRequantization(steps, computed, None, bias, missed)
