@@ -80,14 +80,19 @@ HOSTS = (
 )
 
 
-def _cortex_m(name: str, core: str, level: str, machine: str, cpu: str) -> Emulated:
-    """A Cortex-M with newlib; start, linker script and memory are those of the emitted Makefile."""
-    memory = {"FLASH_START": "0", "FLASH_SIZE": "4M", "RAM_START": "0x20000000", "RAM_SIZE": "2M"}
+_MPS2 = {"FLASH_START": "0", "FLASH_SIZE": "4M", "RAM_START": "0x20000000", "RAM_SIZE": "2M"}
+_MPS3 = {"FLASH_START": "0x10000000", "FLASH_SIZE": "512K", "RAM_START": "0x30000000", "RAM_SIZE": "512K"}
+
+
+def _cortex_m(
+    name: str, core: str, level: str, machine: str, cpu: str, memory: dict[str, str] = _MPS2, floats: str = "soft"
+) -> Emulated:
+    """A Cortex-M with newlib; start and linker script are those of the emitted Makefile."""
     return Emulated(
         name=name,
         cpu=cpu,
         tools="arm-none-eabi-",
-        flags=("-std=c99", f"-mcpu={core}", "-mthumb", "-mfloat-abi=soft", level),
+        flags=("-std=c99", f"-mcpu={core}", "-mthumb", f"-mfloat-abi={floats}", level),
         link=(
             "FOLDER/PREFIX_cortex_m.c", "-T", "FOLDER/PREFIX_cortex_m.ld", "-nostartfiles",
             "--specs=nano.specs", "--specs=rdimon.specs", *(f"-Wl,--defsym={k}={v}" for k, v in memory.items()),
@@ -107,6 +112,7 @@ EMULATED = (
     _cortex_m("Cortex-M4 -O3", "cortex-m4", "-O3", "mps2-an386", "cortex-m4"),
     _cortex_m("Cortex-M4 -Os", "cortex-m4", "-Os", "mps2-an386", "cortex-m4"),
     _cortex_m("Cortex-M7 -O3", "cortex-m7", "-O3", "mps2-an500", "cortex-m7"),
+    _cortex_m("Cortex-M55 -O3", "cortex-m55", "-O3", "mps3-an547", "cortex-m55", _MPS3, "hard"),
     # A cortex-m0 has no machine with enough memory: a cortex-m3 knows its instructions.
     _cortex_m("Cortex-M0+ -O3", "cortex-m0plus", "-O3", "mps2-an385", "cortex-m0"),
     Emulated(

@@ -50,7 +50,7 @@ __asm__(".globl _start\\n_start:\\n.option push\\n.option norelax\\n la gp, __gl
 _CORTEX_M = """
 void fault(void);
 const void *const vectors[16] __attribute__((section(".vectors"), used)) = {
-    (void *)0x20100000, (void *)start, (void *)fault, (void *)fault, (void *)fault, (void *)fault,
+    (void *)STACK, (void *)start, (void *)fault, (void *)fault, (void *)fault, (void *)fault,
 };
 static void end(uint32_t reason) /* SYS_EXIT */
 {
@@ -59,7 +59,14 @@ static void end(uint32_t reason) /* SYS_EXIT */
     for (;;) { }
 }
 void fault(void) { end(0x20023); }
-void start(void) { end(main() == 0 ? 0x20026 : 0x20023); }
+void start(void)
+{
+#ifdef __ARM_FP
+    *(volatile uint32_t *)0xe000ed88 |= 0xf << 20;
+    __asm__ volatile("dsb\\n\\tisb" : : : "memory");
+#endif
+    end(main() == 0 ? 0x20026 : 0x20023);
+}
 """
 
 
@@ -106,12 +113,15 @@ def _run(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr[:4000]
 
 
-def _cortex_m(name: str, cpu: str, core: str, machine: str) -> Emulated:
-    flags = (f"-mcpu={core}", "-mthumb", "-mfloat-abi=soft")
-    link = ("-Wl,--section-start=.vectors=0", "-Wl,-Ttext=0x100", "-Wl,-Tdata=0x20000000")
+def _cortex_m(
+    name: str, cpu: str, core: str, machine: str, flash: int = 0, ram: int = 0x20000000, floats: str = "soft"
+) -> Emulated:
+    flags = (f"-mcpu={core}", "-mthumb", f"-mfloat-abi={floats}")
+    link = (f"-Wl,--section-start=.vectors={flash:#x}", f"-Wl,-Ttext={flash + 0x100:#x}", f"-Wl,-Tdata={ram:#x}")
     board = ("qemu-system-arm", "-machine", machine, "-display", "none", "-monitor", "none", "-serial", "none")
     semihosting = ("-semihosting-config", "enable=on,target=native", "-kernel")
-    return Emulated(name, cpu, "arm-none-eabi-gcc", "arm-none-eabi", flags, link, _CORTEX_M, (*board, *semihosting))
+    start = _CORTEX_M.replace("STACK", f"{ram + 0x80000:#x}")
+    return Emulated(name, cpu, "arm-none-eabi-gcc", "arm-none-eabi", flags, link, start, (*board, *semihosting))
 
 
 _A9 = ("-mcpu=cortex-a9", "-mfpu=neon", "-mfloat-abi=softfp")
@@ -119,6 +129,7 @@ _DOT = ("-march=armv8.2-a+dotprod",)
 
 EMULATED = (
     _cortex_m("Cortex-M4", "cortex-m4", "cortex-m4", "mps2-an386"),
+    _cortex_m("Cortex-M55", "cortex-m55", "cortex-m55", "mps3-an547", 0x10000000, 0x30000000, "hard"),
     # A Cortex-M3 knows the instructions of a Cortex-M0+, which has no board with enough memory.
     _cortex_m("Cortex-M0+", "cortex-m0", "cortex-m0plus", "mps2-an385"),
     Emulated(

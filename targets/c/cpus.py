@@ -222,6 +222,18 @@ CPUS = (
     _with_dsp("cortex-m7", "Cortex-M7"),
     _with_dsp("cortex-m33", "Cortex-M33 with its DSP extension"),
     Cpu(
+        name="cortex-m55",
+        summary="Cortex-M55, M85 and others with Helium",
+        order=ROWS_OF_16,
+        outputs=2,
+        pixels=3,
+        blocks=2,
+        sums=6,
+        alignment=16,
+        taps=_S8,
+        compiler=_cortex_m("cortex-m55"),
+    ),
+    Cpu(
         name="cortex-m0",
         summary="Cortex-M0, M0+, M1, M3, M23",
         outputs=2,

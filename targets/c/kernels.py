@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.cpus import WeightOrder
+from pefslc.targets.c.cpus import ROWS_OF_16, WeightOrder
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotStep, Program
 from pefslc.targets.c.storage import WEIGHT, CType
 from pefslc.targets.c.taps import Move
@@ -246,6 +246,11 @@ def _is_of_bytes(task: Sums) -> bool:
     return task.taps.bits == task.weights.bits == 8 and task.sums.bits == 32
 
 
+def _is_of_signed_bytes(task: Sums) -> bool:
+    """Each segment of whole vector registers."""
+    return isinstance(task, Dot) and task.order == ROWS_OF_16 and _is_of_bytes(task) and task.taps.signed
+
+
 def _has_few_taps(task: Sums) -> bool:
     """Of bytes, whose weights stay in registers."""
     return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
@@ -272,6 +277,7 @@ _NEON = "defined(__ARM_NEON)"
 _DSP = "defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && !defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)"
 _UNALIGNED = f"{_DSP} && defined(__ARM_FEATURE_UNALIGNED)"
 _THUMB1 = "defined(__thumb__) && !defined(__thumb2__) && !defined(__OPTIMIZE_SIZE__)"  # GCC needs high registers for it
+_HELIUM = "defined(__ARM_FEATURE_MVE)"
 _RV32 = "defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_32e)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
@@ -287,6 +293,7 @@ KERNELS = (
     Kernel("dsp", "dot_pairs", _DSP, accepts=_is_one_block),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
+    Kernel("helium", "dot_rows", _HELIUM, ("arm_mve.h",), accepts=_is_of_signed_bytes),
     Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
