@@ -268,8 +268,13 @@ def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
-def _is_paired(task: Sums) -> bool:
-    return isinstance(task, Dot) and task.paired > 0
+def _is_paired_in_registers(task: Sums) -> bool:
+    """Whose sums of 16 bits and of 32 are in 16 registers, two for each pixel and block."""
+    return isinstance(task, Dot) and task.paired > 0 and task.pixels * task.blocks <= 4
+
+
+def _is_not_paired_in_registers(task: Sums) -> bool:
+    return not _is_paired_in_registers(task)
 
 
 _NEON = "defined(__ARM_NEON)"
@@ -289,7 +294,9 @@ KERNELS = (
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
-    Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired),
+    Kernel("avxvnni", "dot_blocks", "defined(__AVXVNNI__)", ("immintrin.h",)),
+    Kernel("avx2", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_paired_in_registers),
+    Kernel("avx2_any", "dot_blocks", "defined(__AVX2__)", ("immintrin.h",), accepts=_is_not_paired_in_registers),
     Kernel("dsp", "dot_pairs", _DSP, accepts=_is_one_block),
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),

@@ -76,6 +76,20 @@ def test_every_path_that_this_processor_has_gives_the_codes(cpu, build_graph, cc
         tried.append(variant.name if variant else "chosen")
     print("paths that ran:", ", ".join(tried))
     assert {"chosen", VARIANTS[-1].name} <= set(tried)
+    subprocess.run(["make", "-s", "clean"], cwd=tmp_path, check=True)
+    assert not [*tmp_path.glob("*.o"), *tmp_path.glob("*.a")]
+
+
+def test_each_path_is_compiled_with_the_users_flags(build_graph, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    _saved(tmp_path, CTarget(dispatch=True, emit_main=True, threads=2), build_graph)
+    done = subprocess.run(
+        ["make", "-n", "dispatch", "CFLAGS=-fopenmp"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    compiled = [line for line in done.stdout.splitlines() if " -c " in line]
+    assert len(compiled) == len(VARIANTS) + 2
+    assert all(" -fopenmp " in line for line in compiled)
 
 
 def test_another_processor_has_no_paths() -> None:
