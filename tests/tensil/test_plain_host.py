@@ -218,7 +218,8 @@ def test_packing_while_quantizing_costs_less_and_changes_no_code(array_size: int
         assert all(np.array_equal(found[name], wanted[name]) for name in wanted), left_out
         cycles[left_out] = program.emission.cycles or 0
     assert cycles[None] < cycles["requantize-while-packing"]
-    assert cycles[None] < cycles["pack-leftovers"]
+    if array_size == 12:  # on 8 lanes a second row in a vector of pixels serves as well
+        assert cycles[None] < cycles["pack-leftovers"]
 
 
 def test_a_chain_that_does_not_certify_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
