@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
@@ -13,17 +13,22 @@ from pefslc.targets.tensil.groups.layout import Layout, View
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.schedule.allocator import Allocator
-from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.in_place import is_high_digit, overwritten
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
+__all__ = ["DramMoves", "Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
 
 OfPicture: TypeAlias = tuple[str, int]  # a tensor by its name, and the picture of the batch whose tensor it is
 
 _SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
+
+
+class DramMoves(Protocol):
+    """Receives moves between local memory and a DRAM, contiguous on both sides."""
+
+    def dram(self, kind: MoveKind, local: int, dram: int, vectors: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +64,17 @@ class Tensor:
 
 
 class TensorMemory:
-    """The memories and what is in them. `emitter` receives the moves.
+    """The memories and what is in them.
 
+    moves     receives the moves
     resident  vectors at the start of local memory that hold constants
     size      pictures of the batch: each has tensors of its own, which lie where there is room
     """
 
     def __init__(
-        self, architecture: Architecture, program: WordProgram, resident: int, emitter: Emitter, size: int = 1
+        self, architecture: Architecture, program: WordProgram, resident: int, moves: DramMoves, size: int = 1
     ) -> None:
-        self._architecture, self._layouts, self._emitter = architecture, program.layouts, emitter
+        self._architecture, self._layouts, self._moves = architecture, program.layouts, moves
         self.local = Allocator(resident, architecture.local_depth)
         self._dram0 = Allocator(0, architecture.usable_dram0_vectors)
         self._size = size
@@ -104,7 +110,7 @@ class TensorMemory:
         """Move an output to its place, if it is not there."""
         tensor, place = self.tensors[entry.tensor, picture], entry.of(picture)
         if tensor.local is not None:
-            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, place, tensor.vectors)
+            self._moves.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, place, tensor.vectors)
         elif tensor.dram != place:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
@@ -112,8 +118,8 @@ class TensorMemory:
                 raise no_local_memory(self._architecture, f"moving output {quote(entry.name)}", 1, free=gap)
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
-                self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
-                self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, place + start, count)
+                self._moves.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
+                self._moves.dram(MoveKind.LOCAL_TO_DRAM0, base, place + start, count)
 
     def is_local(self, tensor: OfPicture) -> bool:
         """Whether a tensor is in local memory."""
@@ -146,7 +152,7 @@ class TensorMemory:
         tensor.local = self.local.allocate(tensor.vectors)
         assert tensor.local is not None
         assert tensor.dram is not None
-        self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+        self._moves.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
 
     def settle(
         self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
@@ -245,7 +251,7 @@ class TensorMemory:
         assert tensor.local is not None
         if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
-            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
+            self._moves.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
         self.local.release(tensor.local, tensor.vectors)
         tensor.local = None
 
