@@ -88,7 +88,7 @@ class PassSteps:
     def hides(self, block: int) -> int:
         """Cycles of SIMD that the tiles of an output block hide."""
         is_read = not (self.constants.resident or self.keeps_weights)
-        return sum(hidden_behind(tile, self.emitter, is_read=is_read) for tile in self.tiles[block])
+        return sum(hidden_behind(tile, self.architecture, is_read=is_read) for tile in self.tiles[block])
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""

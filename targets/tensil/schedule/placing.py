@@ -10,12 +10,15 @@ from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.schedule.accumulators import Accumulators
+from pefslc.targets.tensil.schedule.batch_places import BatchPlaces
 from pefslc.targets.tensil.schedule.batches import Batches
 from pefslc.targets.tensil.schedule.group_tiles import GroupTiles
+from pefslc.targets.tensil.schedule.pass_order import PassOrder
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
-from pefslc.targets.tensil.schedule.tensor_memory import DramMoves, TensorMemory
+from pefslc.targets.tensil.schedule.tensor_memory import DramMoves, OfPicture, TensorMemory
 from pefslc.targets.tensil.schedule.weight_stream import KeptWeights
+from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -41,7 +44,8 @@ class Placing:
         moves: DramMoves,
     ) -> None:
         self._program, self._architecture, self._batches = program, architecture, batches
-        self._accumulators, self._tiles = accumulators, tiles
+        self._accumulators, self._tiles, self._resident = accumulators, tiles, resident
+        self._layouts = program.layouts
         self.memory = TensorMemory(architecture, program, resident, moves, batches.size)
         self._written: set[tuple[str, int]] = set()  # outputs of pictures that are where the host reads them
         self.matrix_rows = resident_rows(program.groups, architecture)
@@ -53,6 +57,13 @@ class Placing:
         for group in program.groups if batches.size > 1 else ():
             for tensor in group.tensors:
                 self._latest[tensor] = max(self._latest.get(tensor, 0), batches.of(group))
+        self._uses: dict[OfPicture, list[int]] = {}  # the numbers of the runs that read a tensor
+        for number, (group, pictures) in enumerate(batches.runs(program.groups) if batches.size > 1 else ()):
+            for name in group.tensors:
+                for picture in pictures:
+                    self._uses.setdefault((name, picture), []).append(number)
+        self._run = -1  # the number of the run at hand
+        self._places: BatchPlaces | None = None
         self.kept = {} if resident else self._places_of_kept_weights()
 
     def place_of_matrix_rows(self, base: int) -> dict[MatrixStep, int]:
@@ -78,10 +89,7 @@ class Placing:
     def begin(self, group: WordGroup, pictures: range) -> Needs:
         """Bring what the run reads, and place the results; what the run needs. Raises CompileError for no room."""
         memory, tile = self.memory, self._architecture.array_size + 1
-        reads = [memory.tensors[name, picture] for name in group.tensors for picture in pictures]
-        times, staged = self._reading(group)
-        for tensor in reads:
-            memory.fetch(tensor, group, reads, times, staged + 4 * tile)
+        self._run += 1
         tiles = self._tiles.of(group, bias_alone=False)
         weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
         least = min(weight_rows, tile)
@@ -89,7 +97,40 @@ class Placing:
         if stationary is not None:
             weight_rows, least = stationary.rows, stationary.least
         waits = self._latest.get(group.result, 0) > self._batches.of(group)
+        if self._batches.size > 1:
+            self._places = BatchPlaces(
+                memory=memory,
+                group=group,
+                pictures=pictures,
+                order=self._order(group, pictures, tiles, weight_rows, least),
+                next_use=self._next_use,
+                weight_rows=weight_rows,
+                tile_rows=least,
+                waits=waits,
+            )
+            if (needs := self._places.settle()) is not None:
+                return needs
+        reads = [memory.tensors[name, picture] for name in group.tensors for picture in pictures]
+        times, staged = self._reading(group)
+        for tensor in reads:
+            memory.fetch(tensor, group, reads, times, staged + 4 * tile)
         return memory.settle(group, pictures, weight_rows, least, waits=waits)
+
+    def _next_use(self, tensor: OfPicture) -> int:
+        uses = self._uses.get(tensor, [])
+        return next((run for run in uses if run >= self._run), self._run)
+
+    def _order(
+        self, group: WordGroup, pictures: range, tiles: list[list[Tile]], weight_rows: int, tile_rows: int
+    ) -> PassOrder | None:
+        """The order of the passes, if all that the run reads and makes lies in local memory."""
+        needs = Needs.of(
+            group, self._layouts, self._architecture, set(), result_in_dram=False,
+            weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
+        )  # fmt: skip
+        is_read = not self._resident and group.result not in self.kept
+        capacity = self._accumulators.capacity_of(group)
+        return PassOrder.of(group, self._layouts, tiles, needs, pictures, capacity, self._architecture, is_read=is_read)
 
     def end(self, group: WordGroup, pictures: range) -> None:
         """Release what nobody reads any more. Of a batch, what the host reads leaves local memory at once: other
@@ -103,6 +144,8 @@ class Placing:
         for name in group.tensors:
             for picture in pictures:
                 self._was_read(name, picture)
+        if self._places is not None:
+            self._places.end()
         if group.result in self.kept and pictures.stop == self._batches.size:
             kept = self.kept[group.result]
             self.memory.local.release(kept.base, kept.size)

@@ -17,6 +17,7 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.diagnostics.progress import Progress
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
+from pefslc.targets.tensil.groups.layout import View
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
@@ -45,11 +46,11 @@ Words = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A picture's tensor, whole: from `base` on in local memory, or in DRAM0, before instruction `before`."""
+    """A picture's tensor, whole: where it lies, in local memory or in DRAM0, before instruction `before`."""
 
     tensor: str
     local: bool
-    base: int
+    view: View
     before: int
     picture: int = 0
 
@@ -256,11 +257,13 @@ class _Scheduler:
             spare=self.accumulators.spare,
             stationary=stationary_layer(group, self.program, self.architecture),
             kept=kept,
+            batched=self.batches.size > 1,
         )
         for picture in pictures:
             place = group.result, picture
-            where = memory.view(place).base
-            self.stored.append(Stored(group.result, memory.is_local(place), where, len(self.emitter), picture))
+            self.stored.append(
+                Stored(group.result, memory.is_local(place), memory.view(place), len(self.emitter), picture)
+            )
         self.placing.end(group, pictures)
 
     def _channel_rows(self, group: WordGroup, scratch: Scratch, needs: Needs) -> ChannelRows | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -18,11 +18,11 @@ from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["DramMoves", "Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
+__all__ = ["SHORT_LIVED", "DramMoves", "Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
 
 OfPicture: TypeAlias = tuple[str, int]  # a tensor by its name, and the picture of the batch whose tensor it is
 
-_SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
+SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
 
 
 class DramMoves(Protocol):
@@ -50,16 +50,20 @@ class Entry:
 class Tensor:
     """A live tensor: where it is. `dram` is kept once written, so that a spill happens once.
 
-    lent  its place is its reader's result's, too, which it goes to when nobody reads it any more
+    local  where each of its blocks begins in local memory
+    whole  whether somebody reads it who needs its blocks one behind the other
+    lent   its place is that of its reader's results, too, whose it is when nobody reads it any more
     """
 
+    name: str
     layout: Layout
     vectors: int
     role: Role
     picture: int = 0
-    local: int | None = None
+    local: tuple[int, ...] | None = None
     dram: int | None = None
     readers: int = 0
+    whole: bool = False
     lent: bool = False
 
 
@@ -80,7 +84,7 @@ class TensorMemory:
         self._size = size
         self.tensors: dict[OfPicture, Tensor] = {
             (name, picture): Tensor(
-                tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
+                name, tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
             )
             for name, tensor in program.tensors.items()
             for picture in range(size)
@@ -91,6 +95,10 @@ class TensorMemory:
         ):
             for picture in range(size):
                 self.tensors[name, picture].readers += 1
+        for group in program.groups:
+            for name in group.tensors if group.reads_in_place else ():
+                for picture in range(size):
+                    self.tensors[name, picture].whole = True
         self.inputs = tuple(self._entry(port) for port in program.inputs)
         for entry in self.inputs:
             for picture in range(size):
@@ -110,7 +118,7 @@ class TensorMemory:
         """Move an output to its place, if it is not there."""
         tensor, place = self.tensors[entry.tensor, picture], entry.of(picture)
         if tensor.local is not None:
-            self._moves.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, place, tensor.vectors)
+            self._move(MoveKind.LOCAL_TO_DRAM0, tensor, place)
         elif tensor.dram != place:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
@@ -128,9 +136,41 @@ class TensorMemory:
     def view(self, name: OfPicture) -> View:
         """Where a tensor lies: in local memory, else in DRAM0."""
         tensor = self.tensors[name]
-        base = tensor.local if tensor.local is not None else tensor.dram
-        assert base is not None
-        return View.whole(base, tensor.layout)
+        if tensor.local is not None:
+            return View.whole(tensor.local, tensor.layout)
+        assert tensor.dram is not None
+        return View.whole(range(tensor.dram, tensor.dram + tensor.vectors, tensor.layout.pixels), tensor.layout)
+
+    def allocate(self, tensor: Tensor, *, at_end: bool = False, apart: bool = False) -> tuple[int, ...] | None:
+        """Local memory for a tensor, one block behind the other; with `apart` each where there is room, if need be.
+        Where the blocks begin; None for no room.
+        """
+        pixels = tensor.layout.pixels
+        base = self.local.allocate(tensor.vectors, at_end=at_end)
+        if base is not None:
+            return tuple(range(base, base + tensor.vectors, pixels))
+        found: list[int] = []
+        for _ in range(0, tensor.vectors if apart and not tensor.whole else 0, pixels):
+            place = self.local.allocate(pixels, at_end=at_end)
+            if place is None:
+                self.give_back(found, pixels)
+                return None
+            found.append(place)
+        return tuple(found) or None
+
+    def give_back(self, places: Iterable[int], pixels: int) -> None:
+        """Release blocks of so many vectors."""
+        for place in places:
+            self.local.release(place, pixels)
+
+    def _move(self, kind: MoveKind, tensor: Tensor, dram: int) -> None:
+        """The tensor to or from DRAM0: blocks that lie one behind the other by one move."""
+        assert tensor.local is not None
+        pixels, first = tensor.layout.pixels, 0
+        for i in range(1, len(tensor.local) + 1):
+            if i == len(tensor.local) or tensor.local[i] != tensor.local[i - 1] + pixels:
+                self._moves.dram(kind, tensor.local[first], dram + first * pixels, (i - first) * pixels)
+                first = i
 
     def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
@@ -148,11 +188,14 @@ class TensorMemory:
             room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
             if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
                 return
-            self._spill(largest, group.origin)
-        tensor.local = self.local.allocate(tensor.vectors)
-        assert tensor.local is not None
+            self.spill(largest, group.origin)
+        tensor.local = self.allocate(tensor)
+        self.load(tensor)
+
+    def load(self, tensor: Tensor) -> None:
+        """Copy a tensor from DRAM0 to the place that it was given."""
         assert tensor.dram is not None
-        self._moves.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+        self._move(MoveKind.DRAM0_TO_LOCAL, tensor, tensor.dram)
 
     def settle(
         self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
@@ -173,14 +216,14 @@ class TensorMemory:
         for result in results:
             # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay. Nor does what
             # waits while others come and go.
-            result.local = self.local.allocate(result.vectors, at_end=waits or result.role in _SHORT_LIVED)
+            result.local = self.allocate(result, at_end=waits or result.role in SHORT_LIVED)
         while True:
-            needs = self._needs(group, pictures, weight_rows, tile_rows)
+            needs = self.needs_of(group, pictures, weight_rows, tile_rows)
             gap = self.local.largest_gap()[1]
-            waiting = any(t.picture not in pictures for t in self._bystanders(results, reads))
+            waiting = any(t.picture not in pictures for t in self.bystanders(results, reads))
             if needs.staging and waiting and self._spill_one(pictures, results, reads, group.origin, in_place=True):
                 continue  # what waits for a later group makes room for the result
-            if gap >= needs.comfortable or (gap >= needs.least and not self._bystanders(results, reads)):
+            if gap >= needs.comfortable or (gap >= needs.least and not self.bystanders(results, reads)):
                 break
             if not self._spill_one(pictures, results, reads, group.origin, in_place=group.reads_in_place):
                 if gap >= needs.least:
@@ -191,7 +234,7 @@ class TensorMemory:
                 self._give_dram(result, picture, group)
         return needs
 
-    def _needs(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs:
+    def needs_of(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs:
         results = [self.tensors[group.result, picture] for picture in pictures]
         in_dram = {name for name in group.tensors if not all(self.is_local((name, picture)) for picture in pictures)}
         return Needs.of(
@@ -213,7 +256,7 @@ class TensorMemory:
         if tensor.local is None or tensor.readers != 1 or tensor.vectors != result.vectors:
             return None
         result.local = tensor.local
-        needs = self._needs(group, pictures, weight_rows, tile_rows)
+        needs = self.needs_of(group, pictures, weight_rows, tile_rows)
         if group.add_high is not None:
             needs = replace(needs, staging=True)
         if self.local.largest_gap()[1] < needs.comfortable:
@@ -222,7 +265,7 @@ class TensorMemory:
         tensor.lent = True
         return needs
 
-    def _bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
+    def bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
         taking_part = {id(tensor) for tensor in (*results, *reads)}
         return [t for t in self.tensors.values() if t.local is not None and id(t) not in taking_part]
 
@@ -232,7 +275,7 @@ class TensorMemory:
         """Move one tensor out of local memory: a bystander first, of other pictures if there are some, then a result,
         then what the group reads, if it need not be in place.
         """
-        candidates = sorted(self._bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
+        candidates = sorted(self.bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
         candidates = candidates or [result for result in reversed(results) if result.local is not None]
         if not candidates and not in_place:
             candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
@@ -240,19 +283,19 @@ class TensorMemory:
             return False
         tensor = candidates[0]
         is_result = any(tensor is result for result in results)
-        self._spill(tensor, origin, keeps=not is_result)
+        self.spill(tensor, origin, keeps=not is_result)
         for result in () if is_result else results:
             if result.local is None:
-                result.local = self.local.allocate(result.vectors)
+                result.local = self.allocate(result)
         return True
 
-    def _spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
+    def spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
         """Give its local memory back. `keeps`: it holds something, which DRAM0 gets if it has not got it."""
         assert tensor.local is not None
         if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
-            self._moves.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
-        self.local.release(tensor.local, tensor.vectors)
+            self._move(MoveKind.LOCAL_TO_DRAM0, tensor, tensor.dram)
+        self.give_back(tensor.local, tensor.layout.pixels)
         tensor.local = None
 
     def _give_dram(self, result: Tensor, picture: int, group: WordGroup) -> None:
@@ -269,7 +312,7 @@ class TensorMemory:
         """Nobody reads the tensor any more."""
         if tensor.local is not None:
             if not tensor.lent:
-                self.local.release(tensor.local, tensor.vectors)
+                self.give_back(tensor.local, tensor.layout.pixels)
             tensor.local = None
         if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)
