@@ -25,7 +25,7 @@ from pefslc.targets.tensil.machine.timing import vector_beats
 from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.batch_trial import BatchTrial, RunCosts
 from pefslc.targets.tensil.schedule.batches import Batches
-from pefslc.targets.tensil.schedule.group_tiles import GroupTiles
+from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
@@ -55,20 +55,20 @@ def schedule_batch(
     if size == 1:
         return schedule(program, architecture, progress)
     _require_room_for_ends(program, architecture, size)
-    tiles = GroupTiles(program, architecture, keeps=True)
-    costs = RunCosts.measured(program, architecture, size, tiles)
-    trial = BatchTrial(program, architecture, size, tiles, costs)
+    passes = GroupPasses(program, architecture, keeps=True)
+    costs = RunCosts.measured(program, architecture, size, passes)
+    trial = BatchTrial(program, architecture, size, passes, costs)
     found: list[tuple[int, Schedule]] = []
     for batches in _candidates(program, architecture, size, costs, trial)[:_MOST_TRIED]:
         try:
-            plan = schedule(program, architecture, progress, batches=batches, tiles=tiles)
+            plan = schedule(program, architecture, progress, batches=batches, passes=passes)
         except CompileError as error:
             LOG.debug("no room for %s: %s", batches, error)
             continue
         found.append((modelled_cycles(plan, architecture), plan))
         LOG.debug("%d cycles, where %d were expected, of %s", found[-1][0], trial.cycles(batches), batches)
     if not found:
-        return schedule(program, architecture, progress, batches=Batches(size), tiles=tiles)
+        return schedule(program, architecture, progress, batches=Batches(size), passes=passes)
     return min(found, key=lambda each: each[0])[1]
 
 

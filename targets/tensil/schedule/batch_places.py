@@ -26,6 +26,7 @@ _COMFORT = 4  # tiles of weights that are read at once, where that makes no tens
 class BatchPlaces:
     """The places of one run.
 
+    reads        what it reads, of all pictures
     order        of its passes; None where there is none that helps
     next_use     when a tensor is read next, as the number of a run
     weight_rows  rows of all its weights; `tile_rows` those of one tile
@@ -34,6 +35,7 @@ class BatchPlaces:
 
     memory: TensorMemory
     group: WordGroup
+    reads: Sequence[Tensor]
     pictures: range
     order: PassOrder | None
     next_use: Callable[[OfPicture], int]
@@ -59,15 +61,11 @@ class BatchPlaces:
             self.memory.local.release(begin, end - begin)
 
     @property
-    def _reads(self) -> list[Tensor]:
-        return [self.memory.tensors[name, picture] for name in self.group.tensors for picture in self.pictures]
-
-    @property
     def _results(self) -> list[Tensor]:
         return [self.memory.tensors[self.group.result, picture] for picture in self.pictures]
 
     def _bring(self) -> bool:
-        for tensor in (tensor for tensor in self._reads if tensor.local is None):
+        for tensor in (tensor for tensor in self.reads if tensor.local is None):
             while (places := self.memory.allocate(tensor, apart=True)) is None:
                 if not self._spill():
                     return False
@@ -91,8 +89,8 @@ class BatchPlaces:
         """Results where blocks lay that no later pass reads; in free memory those that find none."""
         if self.order is None or any(result.whole for result in self._results):
             return False
-        dying = [tensor for tensor in self._reads if tensor.readers == 1]
-        pool, taken = _taken(self.order, dying, self.group.layout.pixels)
+        dying = [tensor for tensor in self.reads if tensor.readers == 1]
+        pool, taken = _taken(self.order, dying, self.pictures.start, self.group.layout.pixels)
         found: list[int] = []
         for result in self._results:
             blocks = [taken.get((result.picture, block)) for block in range(result.vectors // result.layout.pixels)]
@@ -128,7 +126,7 @@ class BatchPlaces:
         """Move a tensor out of local memory that does not take part: one that DRAM0 has, too; else of those that are
         read last the largest.
         """
-        others = self.memory.bystanders(self._results, self._reads)
+        others = self.memory.bystanders(self._results, self.reads)
         if not others:
             return False
         chosen = max(others, key=lambda t: (t.dram is not None, self.next_use((t.name, t.picture)), t.vectors))
@@ -136,14 +134,16 @@ class BatchPlaces:
         return True
 
 
-def _taken(order: PassOrder, dying: Sequence[Tensor], pixels: int) -> tuple[Allocator, dict[tuple[int, int], int]]:
-    """Where results may lie: by (picture, block); and what is left of the places of what dies."""
+def _taken(
+    order: PassOrder, dying: Sequence[Tensor], first: int, pixels: int
+) -> tuple[Allocator, dict[tuple[int, int], int]]:
+    """What is left of the places of what dies; and by (picture, block), where results may lie. `first`: the picture."""
     sets = len(order.sets)
     part_of = {picture: number for number, part in enumerate(order.parts) for picture in part}
     free: dict[int, list[tuple[int, int]]] = {}  # by the time: pass after pass
     for tensor in dying:
         for block, place in enumerate(tensor.local or ()):
-            time = part_of[tensor.picture] * sets + order.free_from.get((tensor.name, block), 0)
+            time = part_of[tensor.picture - first] * sets + order.free_from.get((tensor.name, block), 0)
             free.setdefault(time, []).append((place, tensor.layout.pixels))
     pool, taken = Allocator(0, 0), {}
     for time in range(len(order.parts) * sets + 1):
@@ -153,5 +153,5 @@ def _taken(order: PassOrder, dying: Sequence[Tensor], pixels: int) -> tuple[Allo
         for picture in order.parts[part] if part < len(order.parts) else ():
             for block in order.sets[number]:
                 if (place := pool.allocate(pixels)) is not None:
-                    taken[picture, block] = place
+                    taken[first + picture, block] = place
     return pool, taken

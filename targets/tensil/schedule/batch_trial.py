@@ -17,10 +17,9 @@ from pefslc.targets.tensil.groups.group import MaxHead
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.machine.timing import READ_LATENCY_CYCLES, read_cycles, vector_beats, write_cycles
-from pefslc.targets.tensil.schedule.accumulators import Accumulators
 from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.batches import Batches
-from pefslc.targets.tensil.schedule.group_tiles import GroupTiles
+from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.placing import Placing
 from pefslc.targets.tensil.schedule.schedule import schedule
@@ -58,16 +57,16 @@ class RunCosts:
     groups: Mapping[str, _OfGroup]
 
     @classmethod
-    def measured(cls, program: WordProgram, architecture: Architecture, size: int, tiles: GroupTiles) -> RunCosts:
+    def measured(cls, program: WordProgram, architecture: Architecture, size: int, passes: GroupPasses) -> RunCosts:
         """Raises CompileError where there is no program for one picture, for want of another memory."""
-        a, accumulators = architecture.array_size, Accumulators.of(program, architecture)
+        a = architecture.array_size
         vectors = sum(tensor.layout.vectors(a) for tensor in program.tensors.values())
         ample = replace(architecture, local_depth=architecture.local_depth + 2 * vectors)
         spent: list[Mapping[str, tuple[int, int]]] = []
         rows: dict[str, int] = {}
         for pictures in (1, 2):
             shared = Batches.uniform(program.groups, pictures)
-            plan = schedule(program, ample, batches=shared, tiles=tiles)
+            plan = schedule(program, ample, batches=shared, passes=passes)
             report = model_cycles(program_of("", ample, plan), plan.segments)
             rows = {name: summary.weight_rows for name, summary in plan.passes.items()}
             found = {group.result: report.of([group.result]) for group in program.groups}
@@ -79,7 +78,7 @@ class RunCosts:
         for group in program.groups:
             (one, weights), (two, both_weights) = (each[group.result] for each in spent)
             apart = group.reads_in_place or isinstance(group.head, MaxHead)
-            together = 1 if apart else max(1, accumulators.capacity_of(group) // group.layout.pixels)
+            together = 1 if apart else max(1, passes.accumulators.capacity_of(group) // group.layout.pixels)
             groups[group.result] = _OfGroup(
                 one,
                 two - one,
@@ -145,7 +144,7 @@ class BatchTrial:
     program: WordProgram
     architecture: Architecture
     size: int
-    tiles: GroupTiles
+    passes: GroupPasses
     costs: RunCosts
 
     def cycles(self, batches: Batches) -> float:
@@ -153,9 +152,8 @@ class BatchTrial:
         moved = _Moved(self.architecture)
         total = 0.0
         try:
-            accumulators = Accumulators.of(self.program, self.architecture)
-            placing = Placing(self.program, self.architecture, 0, batches, accumulators, self.tiles, moved)
-            for group, pictures in batches.runs(self.program.groups):
+            placing = Placing(self.program, self.architecture, 0, batches, self.passes, moved)
+            for group, pictures in placing.runs:
                 needs = placing.begin(group, pictures)
                 if needs.streams:
                     total += self._streamed(needs, len(pictures), group.result)

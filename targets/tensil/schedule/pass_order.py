@@ -38,7 +38,8 @@ def _hides(tiles: Sequence[Tile], architecture: Architecture, *, is_read: bool) 
 
 @dataclass(frozen=True, slots=True)
 class PassOrder:
-    """Passes of whole images: for each of the `parts` of the pictures, sets of output blocks in turn.
+    """Passes of whole images: for each of the `parts` of the pictures, counted from the run's first, sets of output
+    blocks in turn.
 
     free_from  by (tensor, block), the number of the first set whose results may lie where that block lies: all tiles
                of the pass have read it by then, and nothing reads it any more. The number of sets: not before the next
@@ -56,7 +57,7 @@ class PassOrder:
         layouts: Mapping[str, Layout],
         tiles: Sequence[Sequence[Tile]],
         needs: Needs,
-        pictures: range,
+        pictures: int,
         capacity: int,
         architecture: Architecture,
         *,
@@ -79,4 +80,4 @@ class PassOrder:
         for number, chosen in enumerate(sets):
             for key in ((tensor, block) for tensor in added for block in chosen):
                 free_from[key] = max(free_from.get(key, 0), number + 1)
-        return cls(tuple(plan.pictures_of_passes(pictures)), tuple(map(tuple, sets)), free_from)
+        return cls(tuple(plan.pictures_of_passes(range(pictures))), tuple(map(tuple, sets)), free_from)

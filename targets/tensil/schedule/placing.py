@@ -9,20 +9,16 @@ from __future__ import annotations
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
-from pefslc.targets.tensil.schedule.accumulators import Accumulators
 from pefslc.targets.tensil.schedule.batch_places import BatchPlaces
 from pefslc.targets.tensil.schedule.batches import Batches
-from pefslc.targets.tensil.schedule.group_tiles import GroupTiles
-from pefslc.targets.tensil.schedule.pass_order import PassOrder
+from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.pass_plan import Needs
-from pefslc.targets.tensil.schedule.stationary_emitter import StationaryLayer
 from pefslc.targets.tensil.schedule.tensor_memory import DramMoves, OfPicture, TensorMemory
 from pefslc.targets.tensil.schedule.weight_stream import KeptWeights
-from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Placing", "stationary_layer"]
+__all__ = ["Placing"]
 
 
 class Placing:
@@ -30,6 +26,7 @@ class Placing:
 
     resident     vectors at the start of local memory for constants that stay there
     matrix_rows  the rows of all matrix steps, each step's from so many vectors behind `matrix_base` on
+    runs         the groups in the order in which they run, and the pictures of each run
     kept         local memory for the weights of groups that keep them, by the group's result
     """
 
@@ -39,13 +36,11 @@ class Placing:
         architecture: Architecture,
         resident: int,
         batches: Batches,
-        accumulators: Accumulators,
-        tiles: GroupTiles,
+        passes: GroupPasses,
         moves: DramMoves,
     ) -> None:
         self._program, self._architecture, self._batches = program, architecture, batches
-        self._accumulators, self._tiles, self._resident = accumulators, tiles, resident
-        self._layouts = program.layouts
+        self._passes, self._resident = passes, resident
         self.memory = TensorMemory(architecture, program, resident, moves, batches.size)
         self._written: set[tuple[str, int]] = set()  # outputs of pictures that are where the host reads them
         self.matrix_rows = resident_rows(program.groups, architecture)
@@ -58,8 +53,10 @@ class Placing:
             for tensor in group.tensors:
                 self._latest[tensor] = max(self._latest.get(tensor, 0), batches.of(group))
         self._uses: dict[OfPicture, list[int]] = {}  # the numbers of the runs that read a tensor
-        for number, (group, pictures) in enumerate(batches.runs(program.groups) if batches.size > 1 else ()):
-            for name in group.tensors:
+        self._reads = {group.result: group.tensors for group in program.groups}
+        self.runs = tuple(batches.runs(program.groups))
+        for number, (group, pictures) in enumerate(self.runs if batches.size > 1 else ()):
+            for name in self._reads[group.result]:
                 for picture in pictures:
                     self._uses.setdefault((name, picture), []).append(number)
         self._run = -1  # the number of the run at hand
@@ -78,7 +75,7 @@ class Placing:
         found: dict[str, KeptWeights] = {}
         for group in self._program.groups:
             if group.result in self._batches.kept:
-                rows = sum(len(tile.rows) for block in self._tiles.of(group, bias_alone=False) for tile in block)
+                rows = sum(len(tile.rows) for block in self._passes.tiles(group, bias_alone=False) for tile in block)
                 # Sums that carry a word have two bias rows a block.
                 size = rows + 2 * group.layout.blocks(self._architecture.array_size)
                 base = self.memory.local.allocate(size)
@@ -90,19 +87,16 @@ class Placing:
         """Bring what the run reads, and place the results; what the run needs. Raises CompileError for no room."""
         memory, tile = self.memory, self._architecture.array_size + 1
         self._run += 1
-        tiles = self._tiles.of(group, bias_alone=False)
-        weight_rows = sum(len(t.rows) for block in tiles for t in block) or tile
-        least = min(weight_rows, tile)
-        stationary = stationary_layer(group, self._program, self._architecture)
-        if stationary is not None:
-            weight_rows, least = stationary.rows, stationary.least
+        weight_rows, least = self._passes.weight_rows(group)
         waits = self._latest.get(group.result, 0) > self._batches.of(group)
         if self._batches.size > 1:
+            is_read = not self._resident and group.result not in self.kept
             self._places = BatchPlaces(
                 memory=memory,
                 group=group,
+                reads=[memory.tensors[name, picture] for name in self._reads[group.result] for picture in pictures],
                 pictures=pictures,
-                order=self._order(group, pictures, tiles, weight_rows, least),
+                order=self._passes.order(group, len(pictures), is_read=is_read),
                 next_use=self._next_use,
                 weight_rows=weight_rows,
                 tile_rows=least,
@@ -120,18 +114,6 @@ class Placing:
         uses = self._uses.get(tensor, [])
         return next((run for run in uses if run >= self._run), self._run)
 
-    def _order(
-        self, group: WordGroup, pictures: range, tiles: list[list[Tile]], weight_rows: int, tile_rows: int
-    ) -> PassOrder | None:
-        """The order of the passes, if all that the run reads and makes lies in local memory."""
-        needs = Needs.of(
-            group, self._layouts, self._architecture, set(), result_in_dram=False,
-            weight_rows=weight_rows, tile_rows=tile_rows, pictures=len(pictures),
-        )  # fmt: skip
-        is_read = not self._resident and group.result not in self.kept
-        capacity = self._accumulators.capacity_of(group)
-        return PassOrder.of(group, self._layouts, tiles, needs, pictures, capacity, self._architecture, is_read=is_read)
-
     def end(self, group: WordGroup, pictures: range) -> None:
         """Release what nobody reads any more. Of a batch, what the host reads leaves local memory at once: other
         pictures need the room.
@@ -141,7 +123,7 @@ class Placing:
                 self.memory.write_output(entry, picture)
                 self._written.add((entry.name, picture))
                 self._was_read(entry.tensor, picture)
-        for name in group.tensors:
+        for name in self._reads[group.result]:
             for picture in pictures:
                 self._was_read(name, picture)
         if self._places is not None:
@@ -167,17 +149,9 @@ class Placing:
         """How often passes would read a tensor in DRAM0, and how much they may stage: a set of output blocks after the
         other, as many as the accumulators hold.
         """
-        capacity = self._accumulators.capacity
+        capacity = self._passes.accumulators.capacity
         blocks, pixels = group.layout.blocks(self._architecture.array_size), group.layout.pixels
         together = max(1, min(blocks, capacity // pixels))
         alone = group.terms and group.stationary is None and self._batches.size == 1  # pictures of a batch come and go
         times = -(-blocks // together) if alone else 1
         return times, min(pixels * together, capacity) // 2  # smaller passes are better than reading again
-
-
-def stationary_layer(group: WordGroup, program: WordProgram, architecture: Architecture) -> StationaryLayer | None:
-    """How a group's weights move past its activations; None where they do not."""
-    if group.stationary is None:
-        return None
-    source = program.layout(group.terms[0].tensor)
-    return StationaryLayer(group, group.stationary, source, architecture.array_size, architecture.data_type.one)

@@ -23,17 +23,16 @@ from pefslc.targets.tensil.machine.instructions import Segment
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.program.encoding import encode_table
 from pefslc.targets.tensil.program.tmodel import Vectors
-from pefslc.targets.tensil.schedule.accumulators import Accumulators
 from pefslc.targets.tensil.schedule.batches import ONE_PICTURE, Batches
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Constant, Emitter
 from pefslc.targets.tensil.schedule.group_pass import emit_group
-from pefslc.targets.tensil.schedule.group_tiles import GroupTiles
+from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.part import PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
-from pefslc.targets.tensil.schedule.placing import Placing, stationary_layer
+from pefslc.targets.tensil.schedule.placing import Placing
 from pefslc.targets.tensil.schedule.tensor_memory import Entry, no_local_memory
 from pefslc.targets.tensil.schedule.weights import least_rows
 from pefslc.targets.tensil.words.word_group import WordGroup
@@ -88,7 +87,7 @@ def schedule(
     *,
     by_matrix: bool = True,
     batches: Batches = ONE_PICTURE,
-    tiles: GroupTiles | None = None,
+    passes: GroupPasses | None = None,
 ) -> Schedule:
     """The instructions of a whole network. Raises CompileError that names the resource that is too small.
 
@@ -96,11 +95,11 @@ def schedule(
               them, and the schedule's own `constants` say how many there are
     by_matrix whether MatMuls may requantize per channel, where DRAM1 holds their rows, which are constants, too
     batches   the batch, and how the groups share it
-    tiles     those of the program, where other schedules of it use them, too
+    passes    those of the program, where other schedules of it use them, too
     """
-    tiles = tiles or GroupTiles(program, architecture, keeps=batches.size > 1)
+    passes = passes or GroupPasses(program, architecture, keeps=batches.size > 1)
     for with_rows in (True, False) if by_matrix else (False,):
-        scheduler = _Scheduler(program, architecture, resident, batches, tiles, by_matrix=with_rows)
+        scheduler = _Scheduler(program, architecture, resident, batches, passes, by_matrix=with_rows)
         if scheduler.made(progress):
             return scheduler.finish()
         del scheduler  # half a million instructions, before there are as many again
@@ -114,7 +113,7 @@ class _Scheduler:
         architecture: Architecture,
         resident: int,
         batches: Batches,
-        tiles: GroupTiles,
+        passes: GroupPasses,
         *,
         by_matrix: bool,
     ) -> None:
@@ -124,17 +123,17 @@ class _Scheduler:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
-        self.batches, self.tiles = batches, tiles
+        self.batches, self.group_passes = batches, passes
         both_digits = any(group.add_high is not None for group in program.groups)  # both multiply the same weights
         once = batches.size > 1 or both_digits
         self.constants = Constants(resident=resident > 0, once=once, data_type=architecture.data_type)
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
-        self.accumulators = Accumulators.of(program, architecture)
+        self.accumulators = passes.accumulators
         first = self.accumulators.first
         addresses: dict[Constant, int] = {word: first + i for i, word in enumerate(self.accumulators.words)}
         self.emitter = Emitter(architecture, addresses)
-        self.placing = Placing(program, architecture, resident, batches, self.accumulators, tiles, self.emitter)
+        self.placing = Placing(program, architecture, resident, batches, passes, self.emitter)
         self.memory = self.placing.memory
         self._load_constants()
         self.matrix_rows = self._load_matrix_rows()
@@ -176,7 +175,7 @@ class _Scheduler:
 
     def made(self, progress: Progress | None) -> bool:
         """Whether all groups are scheduled: not where rows for channels are more than DRAM1 holds."""
-        runs = list(self.batches.runs(self.program.groups))
+        runs = self.placing.runs
         self.require_dram1()
         for i, (group, pictures) in enumerate(runs):
             if progress is not None:
@@ -191,7 +190,7 @@ class _Scheduler:
         tiles = sum(tile_count(term.weight, self.a) for group in self.program.groups for term in group.terms)
         if tiles * self.a <= self.architecture.dram1_depth:
             return  # few; whether they fit is known in the end
-        least = sum(least_rows(self.tiles.of(group, bias_alone=False)) for group in self.program.groups)
+        least = sum(least_rows(self.group_passes.tiles(group, bias_alone=False)) for group in self.program.groups)
         if least > self.architecture.dram1_depth:
             raise self._no_dram1(f"the weights alone need {least}")
 
@@ -230,7 +229,7 @@ class _Scheduler:
         self.emitter.serve(group.result)
         memory = self.memory
         needs = self.placing.begin(group, pictures)
-        tiles = self.tiles.of(group, bias_alone=bool(needs.streamed_terms))
+        tiles = self.group_passes.tiles(group, bias_alone=bool(needs.streamed_terms))
         capacity = self._load_channel_words(group)
         scratch = Scratch(*memory.local.largest_gap())
         rows = self._channel_rows(group, scratch, needs)
@@ -255,7 +254,7 @@ class _Scheduler:
             steps=steps,
             constants=self.constants,
             spare=self.accumulators.spare,
-            stationary=stationary_layer(group, self.program, self.architecture),
+            stationary=self.group_passes.stationary(group),
             kept=kept,
             batched=self.batches.size > 1,
         )

@@ -159,9 +159,16 @@ class TensorMemory:
         return tuple(found) or None
 
     def give_back(self, places: Iterable[int], pixels: int) -> None:
-        """Release blocks of so many vectors."""
+        """Release blocks of so many vectors, rising neighbours at once."""
+        begin = end = -1
         for place in places:
-            self.local.release(place, pixels)
+            if place != end:
+                if begin >= 0:
+                    self.local.release(begin, end - begin)
+                begin = place
+            end = place + pixels
+        if begin >= 0:
+            self.local.release(begin, end - begin)
 
     def _move(self, kind: MoveKind, tensor: Tensor, dram: int) -> None:
         """The tensor to or from DRAM0: blocks that lie one behind the other by one move."""
