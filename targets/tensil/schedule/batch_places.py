@@ -19,9 +19,6 @@ from pefslc.targets.tensil.words.word_group import WordGroup
 __all__ = ["BatchPlaces"]
 
 
-_COMFORT = 4  # tiles of weights that are read at once, where that makes no tensor leave
-
-
 @dataclass(slots=True, kw_only=True)
 class BatchPlaces:
     """The places of one run.
@@ -74,18 +71,16 @@ class BatchPlaces:
         return True
 
     def _place_results(self) -> bool:
-        least = min(self.weight_rows, self.tile_rows)
-        comfort = min(self.weight_rows, _COMFORT * self.tile_rows)
-        return any(place(room) for room in (comfort, least) for place in (self._in_free_memory, self._over_the_dead))
+        return self._in_free_memory() or self._over_the_dead()
 
-    def _in_free_memory(self, room: int) -> bool:
+    def _in_free_memory(self) -> bool:
         for result in self._results:
             # Helpers live shortly, and what waits must not lie where others come and go: both at the other end.
             at_end = self.waits or result.role in SHORT_LIVED
             result.local = self.memory.allocate(result, at_end=at_end, apart=True)
-        return self._is_enough(room)
+        return self._is_enough()
 
-    def _over_the_dead(self, room: int) -> bool:
+    def _over_the_dead(self) -> bool:
         """Results where blocks lay that no later pass reads; in free memory those that find none."""
         if self.order is None or any(result.whole for result in self._results):
             return False
@@ -100,20 +95,20 @@ class BatchPlaces:
             result.local = tuple(place for place in places if place is not None)
             if len(result.local) < len(places):
                 result.local = None
-        if not self._is_enough(room, found):
+        if not self._is_enough(found):
             return False
         for tensor in dying:
             tensor.lent = True
         self._dead = pool.intervals
         return True
 
-    def _is_enough(self, room: int, found: Sequence[int] | None = None) -> bool:
-        """Whether all results have places, beside so much for weights; if not, they have none.
+    def _is_enough(self, found: Sequence[int] | None = None) -> bool:
+        """Whether all results have places, beside one tile of weights; if not, they have none.
 
         found  of blocks that have places of their own; None: all have
         """
-        memory, pixels = self.memory, self.group.layout.pixels
-        if all(result.local is not None for result in self._results) and memory.local.largest_gap()[1] >= room:
+        memory, pixels, least = self.memory, self.group.layout.pixels, min(self.weight_rows, self.tile_rows)
+        if all(result.local is not None for result in self._results) and memory.local.largest_gap()[1] >= least:
             return True
         if found is None:
             found = [place for result in self._results for place in result.local or ()]
@@ -123,13 +118,11 @@ class BatchPlaces:
         return False
 
     def _spill(self) -> bool:
-        """Move a tensor out of local memory that does not take part: one that DRAM0 has, too; else of those that are
-        read last the largest.
-        """
+        """Move a tensor out of local memory that does not take part: of those that are read last the largest."""
         others = self.memory.bystanders(self._results, self.reads)
         if not others:
             return False
-        chosen = max(others, key=lambda t: (t.dram is not None, self.next_use((t.name, t.picture)), t.vectors))
+        chosen = max(others, key=lambda t: (self.next_use((t.name, t.picture)), t.vectors))
         self.memory.spill(chosen, self.group.origin)
         return True
 
