@@ -33,7 +33,7 @@ __all__ = ["alive_vectors", "modelled_cycles", "schedule_batch"]
 
 LOG = logging.getLogger(__name__)
 _KEPT_SHARES = (0, 32, 16, 12, 10, 8, 6, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
-_KEPT_STEPS = 32  # it changes by one part in so many
+_KEPT_STEPS = (16, 64)  # it changes by one part in so many
 _MOST_TRIALS = 150  # of ways, without their programs
 _MOST_TRIED = 2  # of the ways that should be cheapest
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way
@@ -85,25 +85,25 @@ def _candidates(
         way = _cheapest_way(program, architecture, size, costs, numbers, room, spills=not kept)
         if way is not None:
             starts.append(_Shared(way.at_once, kept))
-    known: dict[_Shared, float] = {}
+    known: dict[Batches, float] = {}
 
     def cycles(shared: _Shared) -> float:
-        if shared not in known:
-            known[shared] = trial.cycles(shared.batches(names, size, costs))
-        return known[shared]
+        batches = shared.batches(names, size, costs)
+        if batches not in known:
+            known[batches] = trial.cycles(batches)
+        return known[batches]
 
     best = min(dict.fromkeys(starts), key=cycles)
     improved = True
     while improved and len(known) < _MOST_TRIALS:
         improved = False
-        for other in best.neighbours(numbers, architecture.local_depth // _KEPT_STEPS):
-            if cycles(other) < cycles(best):
+        for other in best.neighbours(numbers, architecture.local_depth):
+            if costs.least(other.batches(names, size, costs)) < cycles(best) > cycles(other):
                 best, improved = other, True
                 break
             if len(known) >= _MOST_TRIALS:
                 break
-    order = sorted((shared for shared in known if known[shared] < inf), key=cycles)
-    return list(dict.fromkeys(shared.batches(names, size, costs) for shared in order))
+    return sorted((batches for batches in known if known[batches] < inf), key=lambda batches: known[batches])
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,15 @@ class _Shared:
         at_once = dict(zip(names, self.at_once, strict=True))
         return Batches(size, at_once, costs.worth_keeping(at_once, self.kept))
 
-    def neighbours(self, numbers: Sequence[int], step: int) -> Iterator[_Shared]:
+    def neighbours(self, numbers: Sequence[int], local_depth: int) -> Iterator[_Shared]:
         """The same with one change: more or less that stays; another number for neighbours that share one, or for some
         of them at one of their ends.
         """
-        yield replace(self, kept=self.kept + step)
-        if self.kept:
-            yield replace(self, kept=max(self.kept - step, 0))
+        for share in _KEPT_STEPS:
+            step = local_depth // share
+            yield replace(self, kept=self.kept + step)
+            if self.kept:
+                yield replace(self, kept=max(self.kept - step, 0))
         first = 0
         for number, same in groupby(self.at_once):
             end = first + len(list(same))

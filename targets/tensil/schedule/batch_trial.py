@@ -8,7 +8,7 @@ What memory moves is counted, by giving all tensors their places (`placing`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from pefslc.diagnostics.errors import CompileError
@@ -55,6 +55,7 @@ class RunCosts:
 
     size: int
     groups: Mapping[str, _OfGroup]
+    _totals: dict[tuple[str, int, bool], int] = field(default_factory=dict, repr=False)
 
     @classmethod
     def measured(cls, program: WordProgram, architecture: Architecture, size: int, passes: GroupPasses) -> RunCosts:
@@ -101,15 +102,18 @@ class RunCosts:
         passes = group.passes(pictures)
         return passes * group.weights + (pictures - passes) * group.more_weights
 
-    def runs(self, pictures: int) -> list[int]:
-        """The pictures of each run."""
-        return [min(pictures, self.size - first) for first in range(0, self.size, pictures)]
-
     def total(self, name: str, pictures: int, *, keeps: bool = False) -> int:
         """Of all runs on so many pictures at once. `keeps`: only the first one reads weights."""
-        runs = self.runs(pictures)
-        saved = sum(self.weights(name, count) for count in runs[1:]) if keeps else 0
-        return sum(self.of_run(name, count) for count in runs) - saved
+        key = name, pictures, keeps
+        if key not in self._totals:
+            runs = [min(pictures, self.size - first) for first in range(0, self.size, pictures)]
+            saved = sum(self.weights(name, count) for count in runs[1:]) if keeps else 0
+            self._totals[key] = sum(self.of_run(name, count) for count in runs) - saved
+        return self._totals[key]
+
+    def least(self, batches: Batches) -> int:
+        """Of all groups, if nothing moves to make room."""
+        return sum(self.total(name, n, keeps=name in batches.kept) for name, n in batches.at_once.items())
 
     def worth_keeping(self, at_once: Mapping[str, int], room: int) -> frozenset[str]:
         """Groups whose weights should stay in so many vectors: first those that save most for each vector."""
@@ -161,10 +165,7 @@ class BatchTrial:
             placing.finish()
         except CompileError:
             return inf
-        for group in self.program.groups:
-            keeps = group.result in placing.kept
-            total += self.costs.total(group.result, batches.of(group), keeps=keeps)
-        return total + moved.cycles
+        return total + moved.cycles + self.costs.least(replace(batches, kept=frozenset(placing.kept)))
 
     def _streamed(self, needs: Needs, pictures: int, name: str) -> float:
         """What passes of one picture cost more, and move."""
