@@ -62,13 +62,17 @@ class BatchPlaces:
         return [self.memory.tensors[self.group.result, picture] for picture in self.pictures]
 
     def _bring(self) -> bool:
+        """Whether all that the group reads is in local memory now."""
+        brought: list[Tensor] = []
         for tensor in (tensor for tensor in self.reads if tensor.local is None):
-            while (places := self.memory.allocate(tensor, apart=True)) is None:
-                if not self._spill():
-                    return False
+            while (places := self.memory.allocate(tensor, apart=True)) is None and self._spill():
+                pass
+            if places is None:
+                break
             tensor.local = places
-            self.memory.load(tensor)
-        return True
+            brought.append(tensor)
+        self.memory.load(brought)
+        return all(tensor.local is not None for tensor in self.reads)
 
     def _place_results(self) -> bool:
         return self._in_free_memory() or self._over_the_dead()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -118,7 +118,7 @@ class TensorMemory:
         """Move an output to its place, if it is not there."""
         tensor, place = self.tensors[entry.tensor, picture], entry.of(picture)
         if tensor.local is not None:
-            self._move(MoveKind.LOCAL_TO_DRAM0, tensor, place)
+            self._move(MoveKind.LOCAL_TO_DRAM0, self._pieces(tensor, place))
         elif tensor.dram != place:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
@@ -170,14 +170,28 @@ class TensorMemory:
         if begin >= 0:
             self.local.release(begin, end - begin)
 
-    def _move(self, kind: MoveKind, tensor: Tensor, dram: int) -> None:
-        """The tensor to or from DRAM0: blocks that lie one behind the other by one move."""
+    def _pieces(self, tensor: Tensor, dram: int) -> Iterator[tuple[int, int, int]]:
+        """(place in local memory, that in DRAM0, vectors) of its blocks."""
         assert tensor.local is not None
-        pixels, first = tensor.layout.pixels, 0
-        for i in range(1, len(tensor.local) + 1):
-            if i == len(tensor.local) or tensor.local[i] != tensor.local[i - 1] + pixels:
-                self._moves.dram(kind, tensor.local[first], dram + first * pixels, (i - first) * pixels)
-                first = i
+        pixels = tensor.layout.pixels
+        return ((place, dram + i * pixels, pixels) for i, place in enumerate(tensor.local))
+
+    def _move(self, kind: MoveKind, pieces: Iterable[tuple[int, int, int]]) -> None:
+        """Between local memory and DRAM0: pieces that lie one behind the other on both sides by one move."""
+        local = dram = vectors = 0
+        for place, other, count in pieces:
+            if vectors and (place, other) == (local + vectors, dram + vectors):
+                vectors += count
+                continue
+            if vectors:
+                self._moves.dram(kind, local, dram, vectors)
+            local, dram, vectors = place, other, count
+        if vectors:
+            self._moves.dram(kind, local, dram, vectors)
+
+    def load(self, tensors: Iterable[Tensor]) -> None:
+        """Copy tensors from DRAM0 to the places that they were given."""
+        self._move(MoveKind.DRAM0_TO_LOCAL, (p for t in tensors if t.dram is not None for p in self._pieces(t, t.dram)))
 
     def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
@@ -197,12 +211,7 @@ class TensorMemory:
                 return
             self.spill(largest, group.origin)
         tensor.local = self.allocate(tensor)
-        self.load(tensor)
-
-    def load(self, tensor: Tensor) -> None:
-        """Copy a tensor from DRAM0 to the place that it was given."""
-        assert tensor.dram is not None
-        self._move(MoveKind.DRAM0_TO_LOCAL, tensor, tensor.dram)
+        self.load([tensor])
 
     def settle(
         self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
@@ -301,7 +310,7 @@ class TensorMemory:
         assert tensor.local is not None
         if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
-            self._move(MoveKind.LOCAL_TO_DRAM0, tensor, tensor.dram)
+            self._move(MoveKind.LOCAL_TO_DRAM0, self._pieces(tensor, tensor.dram))
         self.give_back(tensor.local, tensor.layout.pixels)
         tensor.local = None
 
