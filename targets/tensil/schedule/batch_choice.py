@@ -29,13 +29,13 @@ from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.schedule import Schedule, schedule
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["alive_vectors", "modelled_cycles", "schedule_batch"]
+__all__ = ["alive_vectors", "modelled_cycles", "schedule_batch", "schedule_batch_below"]
 
 LOG = logging.getLogger(__name__)
 _KEPT_SHARES = (0, 32, 16, 12, 10, 8, 6, 5, 4, 3)  # weights that stay take one part in so many of local memory; 0: none
 _KEPT_STEPS = (16, 64)  # it changes by one part in so many
 _MOST_TRIALS = 150  # of ways, without their programs
-_MOST_TRIED = 2  # of the ways that should be cheapest
+_MOST_TRIED = 3  # of the ways that should be cheapest, if there is no room for the first
 _WEIGHTS_SHARE = 16  # this part of it is for weights on their way
 
 
@@ -52,58 +52,74 @@ def schedule_batch(
     program: WordProgram, architecture: Architecture, size: int, progress: Progress | None = None
 ) -> Schedule:
     """The schedule for a batch of `size` pictures. Raises CompileError where not even one at a time is possible."""
+    plan = schedule_batch_below(inf, program, architecture, size, progress)
+    assert plan is not None
+    return plan
+
+
+def schedule_batch_below(
+    cycles: float, program: WordProgram, architecture: Architecture, size: int, progress: Progress | None = None
+) -> Schedule | None:
+    """The same; None where it is known soon that it takes no fewer modelled cycles than that."""
     if size == 1:
         return schedule(program, architecture, progress)
     _require_room_for_ends(program, architecture, size)
     passes = GroupPasses(program, architecture, keeps=True)
     costs = RunCosts.measured(program, architecture, size, passes)
+    numbers = sorted({-(-size // parts) for parts in range(1, size + 1)})
+    if costs.least_of_all(numbers) >= cycles:
+        return None
     trial = BatchTrial(program, architecture, size, passes, costs)
-    found: list[tuple[int, Schedule]] = []
-    for batches in _candidates(program, architecture, size, costs, trial)[:_MOST_TRIED]:
+    for batches in _candidates(trial, numbers)[:_MOST_TRIED]:
         try:
-            plan = schedule(program, architecture, progress, batches=batches, passes=passes)
+            return schedule(program, architecture, progress, batches=batches, passes=passes)
         except CompileError as error:
             LOG.debug("no room for %s: %s", batches, error)
-            continue
-        found.append((modelled_cycles(plan, architecture), plan))
-        LOG.debug("%d cycles, where %d were expected, of %s", found[-1][0], trial.cycles(batches), batches)
-    if not found:
-        return schedule(program, architecture, progress, batches=Batches(size), passes=passes)
-    return min(found, key=lambda each: each[0])[1]
+    return schedule(program, architecture, progress, batches=Batches(size), passes=passes)
 
 
-def _candidates(
-    program: WordProgram, architecture: Architecture, size: int, costs: RunCosts, trial: BatchTrial
-) -> list[Batches]:
-    """Ways to share the batch, the one that should be cheapest first."""
-    numbers = sorted({-(-size // parts) for parts in range(1, size + 1)})
-    names = [group.result for group in program.groups]
-    starts = [_Shared((number,) * len(names), 0) for number in numbers]
-    for share in _KEPT_SHARES:
-        kept = architecture.local_depth // share if share else 0
-        room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE - kept
-        way = _cheapest_way(program, architecture, size, costs, numbers, room, spills=not kept)
-        if way is not None:
-            starts.append(_Shared(way.at_once, kept))
+def _candidates(trial: BatchTrial, numbers: Sequence[int]) -> list[Batches]:
+    """Ways to share the batch, the one that should be cheapest first; `numbers` of pictures at once to choose from.
+
+    From the cheapest of some to start from, one change after the other, as long as it makes it cheaper.
+    """
+    size, costs, local_depth = trial.size, trial.costs, trial.architecture.local_depth
+    names = [group.result for group in trial.program.groups]
     known: dict[Batches, float] = {}
 
-    def cycles(shared: _Shared) -> float:
+    def cycles(shared: _Shared, below: float) -> float:
         batches = shared.batches(names, size, costs)
         if batches not in known:
-            known[batches] = trial.cycles(batches)
+            known[batches] = inf if costs.least(batches) >= below else trial.cycles(batches, below)
         return known[batches]
 
-    best = min(dict.fromkeys(starts), key=cycles)
+    best, least = _Shared((1,) * len(names), 0), inf
+    for shared in _starts(trial, numbers):
+        if (found := cycles(shared, least)) < least:
+            best, least = shared, found
     improved = True
     while improved and len(known) < _MOST_TRIALS:
         improved = False
-        for other in best.neighbours(numbers, architecture.local_depth):
-            if costs.least(other.batches(names, size, costs)) < cycles(best) > cycles(other):
-                best, improved = other, True
+        for other in best.neighbours(numbers, local_depth):
+            if (found := cycles(other, least)) < least:
+                best, least, improved = other, found, True
                 break
             if len(known) >= _MOST_TRIALS:
                 break
     return sorted((batches for batches in known if known[batches] < inf), key=lambda batches: known[batches])
+
+
+def _starts(trial: BatchTrial, numbers: Sequence[int]) -> Iterator[_Shared]:
+    """The cheapest ways beside so much for weights that stay, where room is counted; and all groups on as many."""
+    program, architecture = trial.program, trial.architecture
+    for share in _KEPT_SHARES:
+        kept = architecture.local_depth // share if share else 0
+        room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE - kept
+        way = _cheapest_way(program, architecture, trial.size, trial.costs, numbers, room, spills=not kept)
+        if way is not None:
+            yield _Shared(way.at_once, kept)
+    for number in numbers:
+        yield _Shared((number,) * len(program.groups), 0)
 
 
 @dataclass(frozen=True, slots=True)

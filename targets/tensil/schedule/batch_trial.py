@@ -7,7 +7,7 @@ What memory moves is counted, by giving all tensors their places (`placing`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -115,6 +115,10 @@ class RunCosts:
         """Of all groups, if nothing moves to make room."""
         return sum(self.total(name, n, keeps=name in batches.kept) for name, n in batches.at_once.items())
 
+    def least_of_all(self, numbers: Sequence[int]) -> int:
+        """Of all groups, each on the number of pictures at once that suits it."""
+        return sum(min(self.total(name, n, keeps=True) for n in numbers) for name in self.groups)
+
     def worth_keeping(self, at_once: Mapping[str, int], room: int) -> frozenset[str]:
         """Groups whose weights should stay in so many vectors: first those that save most for each vector."""
         saved = {n: self.total(n, pictures) - self.total(n, pictures, keeps=True) for n, pictures in at_once.items()}
@@ -151,21 +155,28 @@ class BatchTrial:
     passes: GroupPasses
     costs: RunCosts
 
-    def cycles(self, batches: Batches) -> float:
-        """Modelled cycles of the whole batch, about; infinite where there is no room."""
+    def cycles(self, batches: Batches, below: float = inf) -> float:
+        """Modelled cycles of the whole batch, about; infinite where there is no room, or they are not below so many."""
         moved = _Moved(self.architecture)
-        total = 0.0
+        total: float = self.costs.least(batches)
         try:
             placing = Placing(self.program, self.architecture, 0, batches, self.passes, moved)
+            total += sum(
+                self.costs.total(name, batches.at_once[name])
+                - self.costs.total(name, batches.at_once[name], keeps=True)
+                for name in batches.kept.difference(placing.kept)
+            )
             for group, pictures in placing.runs:
                 needs = placing.begin(group, pictures)
                 if needs.streams:
                     total += self._streamed(needs, len(pictures), group.result)
                 placing.end(group, pictures)
+                if total + moved.cycles >= below:
+                    return inf
             placing.finish()
         except CompileError:
             return inf
-        return total + moved.cycles + self.costs.least(replace(batches, kept=frozenset(placing.kept)))
+        return total + moved.cycles
 
     def _streamed(self, needs: Needs, pictures: int, name: str) -> float:
         """What passes of one picture cost more, and move."""
