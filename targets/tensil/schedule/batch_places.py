@@ -150,5 +150,5 @@ def _taken(
         for picture in order.parts[part] if part < len(order.parts) else ():
             for block in order.sets[number]:
                 if (place := pool.allocate(pixels)) is not None:
-                    taken[first + picture, block] = place
+                    taken[first + picture, block] = found
     return pool, taken
