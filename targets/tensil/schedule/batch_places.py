@@ -149,6 +149,7 @@ def _taken(
         part, number = divmod(time, sets)
         for picture in order.parts[part] if part < len(order.parts) else ():
             for block in order.sets[number]:
-                if (place := pool.allocate(pixels)) is not None:
+                found = pool.allocate(pixels)
+                if found is not None:
                     taken[first + picture, block] = found
     return pool, taken
