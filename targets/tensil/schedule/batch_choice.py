@@ -1,8 +1,9 @@
 """The choice of how many pictures each group works on at once: the fewest modelled cycles, as local memory has room.
 
-What a group costs on so many pictures is measured: by schedules in which every group works on as many. What it needs is
-counted: of each picture that it works on, all that is alive; and of each later group that works on more, what waits for
-it. From the last group to the first, and from few pictures to many, the cheapest way for each amount that waits.
+Ways to share the batch are tried without their programs (`batch_trial`). The search starts where room is counted: of
+each picture that a group works on, all that is alive; and of each later group that works on more, what waits for it.
+From the last group to the first, and from few pictures to many, the cheapest way for each amount that waits. From there
+on it changes one thing at a time.
 
 Weights of groups that run several times may stay in local memory: each vector that they take there saves its read in
 all runs but one. How much of the memory is theirs is tried.
@@ -70,15 +71,15 @@ def schedule_batch_below(
     if costs.least_of_all(numbers) >= cycles:
         return None
     trial = BatchTrial(program, architecture, size, passes, costs)
-    for batches in _candidates(trial, numbers)[:_MOST_TRIED]:
+    for batches in _candidates(trial, numbers, progress)[:_MOST_TRIED]:
         try:
-            return schedule(program, architecture, progress, batches=batches, passes=passes)
+            return schedule(program, architecture, batches=batches, passes=passes)
         except CompileError as error:
             LOG.debug("no room for %s: %s", batches, error)
-    return schedule(program, architecture, progress, batches=Batches(size), passes=passes)
+    return schedule(program, architecture, batches=Batches(size), passes=passes)
 
 
-def _candidates(trial: BatchTrial, numbers: Sequence[int]) -> list[Batches]:
+def _candidates(trial: BatchTrial, numbers: Sequence[int], progress: Progress | None) -> list[Batches]:
     """Ways to share the batch, the one that should be cheapest first; `numbers` of pictures at once to choose from.
 
     From the cheapest of some to start from, one change after the other, as long as it makes it cheaper.
@@ -90,6 +91,8 @@ def _candidates(trial: BatchTrial, numbers: Sequence[int]) -> list[Batches]:
     def cycles(shared: _Shared, below: float) -> float:
         batches = shared.batches(names, size, costs)
         if batches not in known:
+            if progress is not None:
+                progress(min(len(known), _MOST_TRIALS), _MOST_TRIALS + 1, "scheduling")
             known[batches] = inf if costs.least(batches) >= below else trial.cycles(batches, below)
         return known[batches]
 

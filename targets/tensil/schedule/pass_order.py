@@ -14,7 +14,7 @@ from pefslc.targets.tensil.schedule.weights import Tile
 from pefslc.targets.tensil.words.steps import Accumulate
 from pefslc.targets.tensil.words.word_group import WordGroup
 
-__all__ = ["PassOrder", "sets_of_blocks"]
+__all__ = ["PassOrder", "hidden_by", "sets_of_blocks"]
 
 
 def sets_of_blocks(
@@ -26,13 +26,14 @@ def sets_of_blocks(
     is_read       whether the tiles come from DRAM1
     fewest_first  whether the blocks that are left over make the first pass, not the last one
     """
-    order = sorted(range(len(tiles)), key=lambda block: _hides(tiles[block], architecture, is_read=is_read))
+    order = sorted(range(len(tiles)), key=lambda block: hidden_by(tiles[block], architecture, is_read=is_read))
     first = len(order) % together if fewest_first else 0
     starts = range(first, len(order), together)
     return [order[:first]] * bool(first) + [order[start : start + together] for start in starts]
 
 
-def _hides(tiles: Sequence[Tile], architecture: Architecture, *, is_read: bool) -> int:
+def hidden_by(tiles: Sequence[Tile], architecture: Architecture, *, is_read: bool) -> int:
+    """Cycles of SIMD that the tiles of an output block hide."""
     return sum(hidden_behind(tile, architecture, is_read=is_read) for tile in tiles)
 
 
