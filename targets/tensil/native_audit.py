@@ -65,8 +65,10 @@ class NativeAudit:
         def look(places: list[Stored]) -> None:
             for place in places:
                 memory = machine.local if place.local else machine.dram0
-                vectors = self.layouts[place.tensor].vectors(machine.architecture.array_size)
-                words = self._words(place.tensor, memory[place.base : place.base + vectors])
+                layout = self.layouts[place.tensor]
+                firsts = [place.view.address(b, 0, 0) for b in range(layout.blocks(machine.architecture.array_size))]
+                vectors = np.concatenate([memory[first : first + layout.pixels] for first in firsts])
+                words = self._words(place.tensor, vectors)
                 seen[place.picture][place.tensor] = words
 
         places: dict[int, list[Stored]] = {}

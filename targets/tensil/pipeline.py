@@ -10,6 +10,7 @@ level where it does not apply, and why. In native arithmetic another order of su
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.diagnostics.progress import Progress
@@ -38,7 +39,7 @@ from pefslc.targets.tensil.native.native_report import NativeReport
 from pefslc.targets.tensil.native.native_scales import NativeScales
 from pefslc.targets.tensil.native.word_ranges import may_saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
-from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch
+from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch, schedule_batch_below
 from pefslc.targets.tensil.split import Split
 from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
@@ -166,7 +167,7 @@ def _lower_exactly(
     selected = _selected(wide.graph, context, observe)
     changed: set[str] = set()
 
-    def attempt(tried: Context) -> LoweredNetwork:
+    def words_of(tried: Context) -> WordProgram:
         words = place(  # the rewritten groups are gone when the schedule is made: their weights are copies
             rewritten(selected, GROUP_REWRITES, tried, _GROUPS, lambda *event: _note_change(changed, event, observe)),
             data_type,
@@ -177,29 +178,39 @@ def _lower_exactly(
         words = _rewritten_words(words, WORD_REWRITES, tried, observe)
         if any(tensor.offset for tensor in words.tensors.values()):  # the rows of their steps may be what is too much
             changed.add(StoreWithOffsets.name)
-        return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
+        return words
+
+    def attempt(left_out: tuple[str, ...]) -> LoweredNetwork:
+        words = words_of(context.without(*left_out))
+        if batch == 1 or KeepActivations.name in left_out or KeepActivations.name not in changed:
+            return LoweredNetwork(split, words, schedule_batch(words, context.architecture, batch, progress), None)
+        # Weights that move serve one picture at a time; those that stay in the array may serve all.
+        others, cycles = None, inf
+        try:
+            others = attempt((*left_out, KeepActivations.name))
+            cycles = modelled_cycles(others.schedule, context.architecture)
+            plan = schedule_batch_below(cycles, words, context.architecture, batch, progress)
+        except CompileError as error:
+            if others is not None:
+                return others
+            LOG.debug("%s stays in a batch of %d: without it, %s", KeepActivations.name, batch, error)
+            plan = schedule_batch(words, context.architecture, batch, progress)
+        if others is not None and (plan is None or modelled_cycles(plan, context.architecture) >= cycles):
+            return others
+        assert plan is not None
+        return LoweredNetwork(split, words, plan, None)
 
     for left_out, later in ((names, _TRIES[i + 1 :]) for i, names in enumerate(_TRIES)):
         if left_out and not changed.intersection(left_out):
             continue  # it would be the try before
         try:
-            lowered = attempt(context.without(*left_out))
+            return attempt(left_out)
         except CompileError as error:
             changed.difference_update(left_out)
             following = next((names for names in later if changed.intersection(names)), None)
             if following is None:
                 raise
             _retry(f"without {', '.join(following)}: with them, {error}", observe)
-            continue
-        if batch == 1 or KeepActivations.name in left_out or KeepActivations.name not in changed:
-            return lowered
-        # Weights that move serve one picture at a time; those that stay in the array may serve all.
-        try:
-            others = attempt(context.without(*left_out, KeepActivations.name))
-        except CompileError as error:
-            LOG.debug("%s stays in a batch of %d: without it, %s", KeepActivations.name, batch, error)
-            return lowered
-        return min(lowered, others, key=lambda each: modelled_cycles(each.schedule, context.architecture))
     raise AssertionError("the last try has none behind it")
 
 

@@ -9,13 +9,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from batch_support import assert_computes, deep_network, lowered_network
 from hypothesis import given
 from hypothesis import strategies as st
 from tensil_architectures import NARROW, SMALL, UPWARDS, WIDE, sane_architecture, tiny_architecture
 from tensil_support import emit, random_codes, simulate
 
 import pefslc
-from builders import Feature, ModelBuilder, import_bytes, lower, random_network
+from builders import ModelBuilder, import_bytes, lower, random_network
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph
@@ -24,14 +25,12 @@ from pefslc.targets.tensil.check.checker import check_program
 from pefslc.targets.tensil.cost.cycles import model_cycles
 from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.pipeline import LoweredNetwork, lower_graph
-from pefslc.targets.tensil.program.tmodel import TensilProgram, load_tmodel
+from pefslc.targets.tensil.program.tmodel import load_tmodel
 from pefslc.targets.tensil.rewriting.rewrite import Context
-from pefslc.targets.tensil.runner import Placement
 from pefslc.targets.tensil.schedule.as_program import program_of
 from pefslc.targets.tensil.schedule.batches import Batches, runs_of_chain
 from pefslc.targets.tensil.schedule.schedule import schedule
 from pefslc.targets.tensil.simulate.simulator import Machine
-from pefslc.targets.tensil.target import host_tensors
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cnn_bnfold_q2_3.onnx"
 FEATURES = (SMALL, NARROW, WIDE, UPWARDS)
@@ -64,36 +63,6 @@ def test_no_more_waits_for_a_link_than_it_works_on(at_once: list[int], size: int
 
 
 # --- the programs -----------------------------------------------------------------------------------------------------
-
-
-def lowered_network(
-    seed: int, feature: Feature, architecture: Architecture, folder: Path
-) -> tuple[Graph, LoweredNetwork] | None:
-    """A random network; None where the architecture refuses it, or does not compute it exactly."""
-    graph = lower(import_bytes(random_network(seed, feature), folder))
-    try:
-        lowered = lower_graph(graph, Context(architecture))
-    except CompileError:
-        return None
-    inexact = any(outcome.bounded for outcome in lowered.program.outcomes)
-    return None if inexact or any(s.coarser for s in lowered.split.wide.stands.values()) else (graph, lowered)
-
-
-def assert_computes(program: TensilProgram, graph: Graph, lowered: LoweredNetwork, batch: int, seed: int) -> None:
-    """Two runs on one machine, whose memories start poisoned."""
-    assert check_program(program) == []
-    whole, architecture = with_batch(graph, batch), program.architecture
-    ends = host_tensors(whole, lowered, architecture.data_type)
-    inputs, outputs = ([Placement.of(t.to_json(), t.end.value.type.shape) for t in tensors] for tensors in ends)
-    machine = Machine(architecture, poison_seed=seed)
-    machine.load_constants(program)
-    for run in range(2):
-        codes = random_codes(whole, seed + run, batch)
-        expected = run_codes(whole, codes)
-        found = machine.infer(program, {p.name: p.to_raw(codes[p.name], architecture) for p in inputs})
-        for output, placement in zip(graph.outputs, outputs, strict=True):
-            words = np.asarray(found[output.name], dtype=np.int64)
-            assert np.array_equal(placement.from_raw(words, rounds=False), expected[output.value.name])
 
 
 def compares_a_shared_batch(seed: int, folder: Path) -> bool:
@@ -140,18 +109,6 @@ def test_a_batch_makes_the_same_bytes_every_time(tmp_path: Path) -> None:
 
 
 # --- what it brings ---------------------------------------------------------------------------------------------------
-
-
-def deep_network(folder: Path) -> Graph:
-    """Many weights and few pixels behind a layer of many pixels."""
-    m, r = ModelBuilder(), np.random.default_rng(0)
-    x = m.quant(m.input([1, 3, 16, 16], "input"), 0.125, 4)
-    for channels, before, strides in ((16, 3, [2, 2]), (48, 16, [2, 2]), (48, 48, [1, 1]), (48, 48, [1, 1])):
-        weight = r.integers(-1, 2, (channels, before, 3, 3)) * 0.25
-        x = m.node("Conv", x, m.weight(weight, 0.25, 3), strides=strides, pads=[1, 1, 1, 1])
-        x = m.quant(m.node("Relu", x), 0.5, 4, signed=False)
-    m.output(x, [1, 48, 4, 4])
-    return lower(import_bytes(m, folder))
 
 
 def cycles(lowered: LoweredNetwork, architecture: Architecture, batches: Batches) -> dict[str, int]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pefslc.targets.tensil.groups.layout import Run
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind, Segment, Simd, SimdOperation
 from pefslc.targets.tensil.schedule.emitter import Emitter, SimdLater
 
@@ -47,3 +51,19 @@ def test_dense_runs_are_the_matmuls_one_by_one(custom_perf: Architecture) -> Non
             emitter.load_weights(0, 12, has_bias=False)
     assert one.instructions == other.instructions
     assert sum(isinstance(i, Simd) for i in one.instructions) > 50
+
+
+@given(st.data())
+def test_runs_at_once_are_the_instructions_of_one_run_after_the_other(data: st.DataObject) -> None:
+    """Also what is guarded before and after them; no two runs reach the same accumulator."""
+    machine = load_architecture("custom_perf")
+    together, apart = (Emitter(machine, {256: 100}) for _ in range(2))
+    for _ in range(data.draw(st.integers(1, 4))):
+        accumulate = data.draw(st.booleans())
+        ends = sorted(data.draw(st.sets(st.integers(0, 5), min_size=2)))
+        runs = [Run(10 + a, a, b - a) for a, b in pairwise(ends)]
+        runs = data.draw(st.permutations(runs))
+        together.matmuls(runs, 20, 3, accumulate=accumulate)
+        for run in runs:
+            apart.matmul(run.first + 20, run.second + 3, run.vectors, 0, 0, accumulate=accumulate)
+    assert together.instructions == apart.instructions

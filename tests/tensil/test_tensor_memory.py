@@ -58,7 +58,7 @@ def test_bystanders_leave_first_then_the_result_then_what_is_read(
     program = word_program(groups, {name: Layout(1, VECTORS[name], 1) for name in "abx"}, "z")
     memory = TensorMemory(architecture, program, 0, Emitter(architecture, {}))
     for name in before:
-        memory.tensors[name, 0].local = memory.local.allocate(VECTORS[name])
+        memory.tensors[name, 0].local = memory.allocate(memory.tensors[name, 0])
     memory.settle(groups[0], range(1), 5, 5)
     assert {name for name in VECTORS if memory.is_local((name, 0))} == set(after)
 

@@ -6,7 +6,7 @@ run of consecutive vectors, whatever the number of channels, and every MatMul ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +97,9 @@ class Rect:
 @dataclass(frozen=True, slots=True)
 class View:
     """Where (part of) a tensor lies: the vector of block b, row y, column x is at
-    base + b * block_pitch + (y - top) * row_pitch + (x - left).
+    base + block(b) + (y - top) * row_pitch + (x - left).
+
+    apart  where each block begins, if they do not lie `block_pitch` behind each other
     """
 
     base: int
@@ -105,17 +107,25 @@ class View:
     row_pitch: int
     top: int = 0
     left: int = 0
+    apart: tuple[int, ...] = ()
 
     @classmethod
-    def whole(cls, base: int, layout: Layout) -> View:
-        return cls(base, layout.pixels, layout.width)
+    def whole(cls, blocks: Sequence[int], layout: Layout) -> View:
+        """Of a tensor whose blocks begin there."""
+        first, pitch = blocks[0], layout.pixels
+        behind = all(start == first + i * pitch for i, start in enumerate(blocks))
+        return cls(first, pitch, layout.width, apart=() if behind else tuple(blocks))
 
     @classmethod
     def part(cls, base: int, rect: Rect) -> View:
         return cls(base, rect.area, rect.width, rect.top, rect.left)
 
+    def block(self, block: int) -> int:
+        """How far a block lies behind block 0."""
+        return self.apart[block] - self.base if self.apart else block * self.block_pitch
+
     def address(self, block: int, y: int, x: int) -> int:
-        return self.base + block * self.block_pitch + (y - self.top) * self.row_pitch + (x - self.left)
+        return self.base + self.block(block) + (y - self.top) * self.row_pitch + (x - self.left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,11 @@ class Allocator:
     def __init__(self, first: int, end: int) -> None:
         self._free: list[tuple[int, int]] = [(first, end)] if end > first else []
 
+    @property
+    def intervals(self) -> list[tuple[int, int]]:
+        """[first, end) of what is free."""
+        return list(self._free)
+
     def allocate(self, vectors: int, *, at_end: bool = False) -> int | None:
         """The base of a new interval, or None when no gap is large enough. `at_end`: of the gap that fits."""
         sizes = [(high - low, i) for i, (low, high) in enumerate(self._free) if high - low >= vectors]

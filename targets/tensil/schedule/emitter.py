@@ -109,7 +109,8 @@ class Emitter:
     def load_weights(self, local: int, rows: int, *, has_bias: bool, pieces: Sequence[range] = ()) -> None:
         """Shift `rows` vectors from `local` into the array; where they hold no bias row, a zero row after them.
 
-        pieces  of the rows those that lie there, rising and without gaps; the others are made zero. None: all lie there
+        pieces  of the rows those that lie there, rising and without gaps; the others are made zero. Empty: all lie
+                there
         """
         pieces = pieces or [range(rows)]
         local += sum(map(len, pieces))
@@ -144,20 +145,18 @@ class Emitter:
         self._after_write(accumulator, vectors, accumulator_stride, accumulate=accumulate, by_matmul=True)
 
     def matmuls(self, runs: Sequence[Run], local: int, accumulator: int, *, accumulate: bool) -> None:
-        """`matmul` for each of the runs, from these two bases on."""
-        append, tainted, last = self.rows.matmul, self._tainted, self._last
+        """`matmul` for each of the runs, from these two bases on. No two runs reach the same accumulator."""
+        if not runs:
+            return
+        self._before_write(runs[0].second + accumulator, accumulate=accumulate)
+        append, last = self.rows.matmul, runs[-1]
         for run in runs:
-            first, vectors, stride = run.second + accumulator, run.vectors, run.second_stride
-            if accumulate and tainted and last == first:
-                self._tainted, self._last = tainted, last
-                self._before_write(first, accumulate=True)
-                tainted, last = self._tainted, self._last
-            append(run.first + local, first, vectors, run.first_stride, stride, accumulate)
-            final = first + ((vectors - 1) << stride)
-            tainted = accumulate or (tainted and vectors == 1 and last == final)
-            last = final
-        if runs:
-            self._last, self._tainted, self._by_matmul = last, tainted, True
+            first, second = run.first + local, run.second + accumulator
+            append(first, second, run.vectors, run.first_stride, run.second_stride, accumulate)
+        if len(runs) > 1:
+            self._tainted = False  # the runs before the last one reach other addresses than it does
+        second = last.second + accumulator
+        self._after_write(second, last.vectors, last.second_stride, accumulate=accumulate, by_matmul=True)
 
     def dense_matmuls(self, runs: DenseRuns, local: int, accumulator: int, *, accumulate: bool) -> None:
         """`matmul` for each of one run or more, from these two bases on; each begins behind the end of the last."""

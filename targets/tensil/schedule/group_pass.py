@@ -25,6 +25,7 @@ from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.matrix_pass import MatrixPass
 from pefslc.targets.tensil.schedule.maxima import emit_maximum
 from pefslc.targets.tensil.schedule.part import Part, PassSummary
+from pefslc.targets.tensil.schedule.pass_order import sets_of_blocks
 from pefslc.targets.tensil.schedule.pass_plan import Needs, PassPlan, Scratch, plan_passes
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.result_place import ResultPlace
@@ -61,6 +62,7 @@ def emit_group(
     spare: range,
     stationary: StationaryLayer | None = None,
     kept: KeptWeights | None = None,
+    batched: bool = False,
 ) -> PassSummary:
     """Append the instructions of one group for some pictures; what its passes are.
 
@@ -68,14 +70,17 @@ def emit_group(
     views     where tensors lie: in local memory those that `local` names, the others in DRAM0
     spare     accumulators that SIMD steps may overwrite
     kept      where its weights stay from run to run; None where they come from DRAM1 in each
+    batched   whether the program is for several pictures
     """
     gathers = 0 if stationary is None else stationary.gathers(capacity)
     plan = plan_passes(group, layouts, needs, scratch, capacity - gathers, architecture)
     phases_of_set = TilePhases(group, needs, layouts, architecture.array_size, tiles, steps)
-    output_blocks = list(range(group.layout.blocks(architecture.array_size)))
-    if stationary is None:  # those first that hide least SIMD: the last ones' tiles hide what was left before them
-        output_blocks.sort(key=steps.hides)
-    sets = [output_blocks[i : i + plan.blocks] for i in range(0, len(output_blocks), plan.blocks)]
+    blocks = group.layout.blocks(architecture.array_size)
+    if stationary is None:
+        is_read = not constants.resident and kept is None
+        sets = sets_of_blocks(tiles, plan.blocks, architecture, is_read=is_read, fewest_first=batched)
+    else:
+        sets = [list(range(blocks))[i : i + plan.blocks] for i in range(0, blocks, plan.blocks)]
     choices = [steps.leading(chosen, plan.vectors) for chosen in sets]
     phases_of = [phases_of_set.of(c, choice, plan.input_blocks) for c, choice in zip(sets, choices, strict=True)]
     ordered = [tile for phases in phases_of for phase in phases for tile in phase.tiles]
@@ -286,14 +291,14 @@ class _GroupPass:
         view, source = View.part(base, rect), self.views[tensor]
         for i, block in enumerate(blocks):
             for run in rect_runs(rect, source, view):
-                first, second = run.first + block * source.block_pitch, run.second + i * view.block_pitch
+                first, second = run.first + source.block(block), run.second + view.block(i)
                 self.emitter.dram(MoveKind.DRAM0_TO_LOCAL, second, first, run.vectors)
         return view
 
     def _maximum(self, head: MaxHead, part: Part, block: int) -> None:
         layout, rect, tensor = self.layouts[head.tensor], part.rect, (head.tensor, part.picture)
         if tensor in self.local:
-            view, offset = self.views[tensor], block * self.views[tensor].block_pitch
+            view, offset = self.views[tensor], self.views[tensor].block(block)
         else:
             view, offset = self._load(tensor, rect.under(head.window, layout), [block], self.plan.input_base), 0
         if not head.window.always_sees(layout.height, layout.width):
@@ -318,7 +323,7 @@ class _GroupPass:
                 blocks = list(range(len(chosen)))
             for i, block in enumerate(blocks[start:], start):
                 for run in rect_runs(part.rect, view, View.part(begin, part.rect)):
-                    first, second = run.first + block * view.block_pitch, run.second + i * part.vectors
+                    first, second = run.first + view.block(block), run.second + i * part.vectors
                     if by_matmul:
                         self.emitter.matmul(first, second, run.vectors, 0, 0, accumulate=True)
                     else:

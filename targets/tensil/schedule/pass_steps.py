@@ -23,9 +23,9 @@ from pefslc.targets.tensil.matrix.step_choice import Choice, choose, matrix_cycl
 from pefslc.targets.tensil.schedule.channel_rows import ChannelRows
 from pefslc.targets.tensil.schedule.constants import Constants
 from pefslc.targets.tensil.schedule.emitter import Emitter
+from pefslc.targets.tensil.schedule.pass_order import hidden_by
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.simd_steps import operations_of
-from pefslc.targets.tensil.schedule.weight_stream import hidden_behind
 from pefslc.targets.tensil.schedule.weights import Tile, with_carried
 from pefslc.targets.tensil.words.steps import AddOffset
 from pefslc.targets.tensil.words.word_group import SumHead, WordGroup
@@ -88,7 +88,7 @@ class PassSteps:
     def hides(self, block: int) -> int:
         """Cycles of SIMD that the tiles of an output block hide."""
         is_read = not (self.constants.resident or self.keeps_weights)
-        return sum(hidden_behind(tile, self.emitter, is_read=is_read) for tile in self.tiles[block])
+        return hidden_by(self.tiles[block], self.architecture, is_read=is_read)
 
     def trailing(self, blocks: int, vectors: int) -> tuple[MatrixPlan | None, int]:
         """The plan for what follows the last added tensor, if it is shorter, and cycles: nothing hides SIMD there."""

@@ -37,7 +37,7 @@ class ResultPlace:
                 for i, block in enumerate(chosen[start:], start):
                     for run in rect_runs(part.rect, View.part(begin, part.rect), view):
                         self.emitter.from_accumulators(
-                            run.first + behind + i * part.vectors, run.second + block * view.block_pitch, run.vectors
+                            run.first + behind + i * part.vectors, run.second + view.block(block), run.vectors
                         )
                 continue
             assert not start, "only a result in local memory is written in parts"
@@ -46,7 +46,7 @@ class ResultPlace:
             staged = View.part(self.staging_base, part.rect)
             for i, block in enumerate(chosen):
                 for run in rect_runs(part.rect, staged, view):
-                    first, second = run.first + i * part.vectors, run.second + block * view.block_pitch
+                    first, second = run.first + i * part.vectors, run.second + view.block(block)
                     self.emitter.dram(MoveKind.LOCAL_TO_DRAM0, first, second, run.vectors)
 
     def pass_through(
@@ -73,5 +73,5 @@ class ResultPlace:
         """What passes through there, of the i-th block of the pass, by the matrix in the array."""
         for (view, whole), (_, begin) in zip(views, part.each(), strict=True):
             for run in rect_runs(part.rect, view, View.part(begin, part.rect)):
-                source = run.first + (block if whole else i) * view.block_pitch
+                source = run.first + view.block(block if whole else i)
                 self.emitter.matmul(source, run.second + i * part.vectors, run.vectors, 0, 0, accumulate=accumulate)

@@ -58,7 +58,7 @@ class Side:
                 term, pitch = self.group.terms[tile.term], (view.row_pitch, view.top, view.left)
                 layout = self.layouts[term.tensor]
                 self.runs[tile.term, tap] = _runs(term.window, tap, self.rect, pitch, layout, self.strides)
-        first = view.base + (tile.in_block - first_block) * view.block_pitch
+        first = view.base + view.block(tile.in_block - first_block)
         self.emitter.matmuls(self.runs[tile.term, tile.tap], first, accumulator, accumulate=not tile.overwrites)
         if (tile.overwrites or tile.has_bias) and tile.fills:
             overwritten = tuple(self.runs[tile.term, tap] for tap in (tile.tap, *tile.beside))

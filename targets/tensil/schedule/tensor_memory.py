@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin, quote
@@ -13,17 +13,22 @@ from pefslc.targets.tensil.groups.layout import Layout, View
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import MoveKind
 from pefslc.targets.tensil.schedule.allocator import Allocator
-from pefslc.targets.tensil.schedule.emitter import Emitter
 from pefslc.targets.tensil.schedule.in_place import is_high_digit, overwritten
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.words.word_group import WordGroup
 from pefslc.targets.tensil.words.word_program import WordProgram
 
-__all__ = ["Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
+__all__ = ["SHORT_LIVED", "DramMoves", "Entry", "OfPicture", "Tensor", "TensorMemory", "no_local_memory"]
 
 OfPicture: TypeAlias = tuple[str, int]  # a tensor by its name, and the picture of the batch whose tensor it is
 
-_SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
+SHORT_LIVED = {Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED}
+
+
+class DramMoves(Protocol):
+    """Receives moves between local memory and a DRAM, contiguous on both sides."""
+
+    def dram(self, kind: MoveKind, local: int, dram: int, vectors: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +50,45 @@ class Entry:
 class Tensor:
     """A live tensor: where it is. `dram` is kept once written, so that a spill happens once.
 
-    lent  so many vectors of its place are its reader's result's, too, which they go to when nobody reads it any more
+    local  where each of its blocks begins in local memory
+    whole  whether somebody reads it who needs its blocks one behind the other
+    lent   so many vectors of its place are its reader's result's, too, which they go to when nobody reads it any more
     """
 
+    name: str
     layout: Layout
     vectors: int
     role: Role
     picture: int = 0
-    local: int | None = None
+    local: tuple[int, ...] | None = None
     dram: int | None = None
     readers: int = 0
+    whole: bool = False
     lent: int = 0
+
+    def behind(self, base: int) -> tuple[int, ...]:
+        """Where its blocks begin if they lie one behind the other from there on."""
+        return tuple(range(base, base + self.vectors, self.layout.pixels))
 
 
 class TensorMemory:
-    """The memories and what is in them. `emitter` receives the moves.
+    """The memories and what is in them.
 
+    moves     receives the moves
     resident  vectors at the start of local memory that hold constants
     size      pictures of the batch: each has tensors of its own, which lie where there is room
     """
 
     def __init__(
-        self, architecture: Architecture, program: WordProgram, resident: int, emitter: Emitter, size: int = 1
+        self, architecture: Architecture, program: WordProgram, resident: int, moves: DramMoves, size: int = 1
     ) -> None:
-        self._architecture, self._layouts, self._emitter = architecture, program.layouts, emitter
+        self._architecture, self._layouts, self._moves = architecture, program.layouts, moves
         self.local = Allocator(resident, architecture.local_depth)
         self._dram0 = Allocator(0, architecture.usable_dram0_vectors)
         self._size = size
         self.tensors: dict[OfPicture, Tensor] = {
             (name, picture): Tensor(
-                tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
+                name, tensor.layout, tensor.layout.vectors(architecture.array_size), tensor.stored.role, picture
             )
             for name, tensor in program.tensors.items()
             for picture in range(size)
@@ -85,6 +99,10 @@ class TensorMemory:
         ):
             for picture in range(size):
                 self.tensors[name, picture].readers += 1
+        for group in program.groups:
+            for name in group.tensors if group.reads_in_place else ():
+                for picture in range(size):
+                    self.tensors[name, picture].whole = True
         self.inputs = tuple(self._entry(port) for port in program.inputs)
         for entry in self.inputs:
             for picture in range(size):
@@ -104,7 +122,7 @@ class TensorMemory:
         """Move an output to its place, if it is not there."""
         tensor, place = self.tensors[entry.tensor, picture], entry.of(picture)
         if tensor.local is not None:
-            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, place, tensor.vectors)
+            self._move(MoveKind.LOCAL_TO_DRAM0, self._pieces(tensor, place))
         elif tensor.dram != place:
             assert tensor.dram is not None
             base, gap = self.local.largest_gap()
@@ -112,8 +130,8 @@ class TensorMemory:
                 raise no_local_memory(self._architecture, f"moving output {quote(entry.name)}", 1, free=gap)
             for start in range(0, tensor.vectors, gap):
                 count = min(gap, tensor.vectors - start)
-                self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
-                self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, base, place + start, count)
+                self._moves.dram(MoveKind.DRAM0_TO_LOCAL, base, tensor.dram + start, count)
+                self._moves.dram(MoveKind.LOCAL_TO_DRAM0, base, place + start, count)
 
     def is_local(self, tensor: OfPicture) -> bool:
         """Whether a tensor is in local memory."""
@@ -122,9 +140,62 @@ class TensorMemory:
     def view(self, name: OfPicture) -> View:
         """Where a tensor lies: in local memory, else in DRAM0."""
         tensor = self.tensors[name]
-        base = tensor.local if tensor.local is not None else tensor.dram
-        assert base is not None
-        return View.whole(base, tensor.layout)
+        if tensor.local is not None:
+            return View.whole(tensor.local, tensor.layout)
+        assert tensor.dram is not None
+        return View.whole(range(tensor.dram, tensor.dram + tensor.vectors, tensor.layout.pixels), tensor.layout)
+
+    def allocate(self, tensor: Tensor, *, at_end: bool = False, apart: bool = False) -> tuple[int, ...] | None:
+        """Local memory for a tensor, one block behind the other; with `apart` each where there is room, if need be.
+        Where the blocks begin; None for no room.
+        """
+        pixels = tensor.layout.pixels
+        base = self.local.allocate(tensor.vectors, at_end=at_end)
+        if base is not None:
+            return tensor.behind(base)
+        found: list[int] = []
+        for _ in range(0, tensor.vectors if apart and not tensor.whole else 0, pixels):
+            place = self.local.allocate(pixels, at_end=at_end)
+            if place is None:
+                self.give_back(found, pixels)
+                return None
+            found.append(place)
+        return tuple(found) or None
+
+    def give_back(self, places: Iterable[int], pixels: int) -> None:
+        """Release blocks of so many vectors, rising neighbours at once."""
+        begin = end = -1
+        for place in places:
+            if place != end:
+                if begin >= 0:
+                    self.local.release(begin, end - begin)
+                begin = place
+            end = place + pixels
+        if begin >= 0:
+            self.local.release(begin, end - begin)
+
+    def _pieces(self, tensor: Tensor, dram: int) -> Iterator[tuple[int, int, int]]:
+        """(place in local memory, that in DRAM0, vectors) of its blocks."""
+        assert tensor.local is not None
+        pixels = tensor.layout.pixels
+        return ((place, dram + i * pixels, pixels) for i, place in enumerate(tensor.local))
+
+    def _move(self, kind: MoveKind, pieces: Iterable[tuple[int, int, int]]) -> None:
+        """Between local memory and DRAM0: pieces that lie one behind the other on both sides by one move."""
+        local = dram = vectors = 0
+        for place, other, count in pieces:
+            if vectors and (place, other) == (local + vectors, dram + vectors):
+                vectors += count
+                continue
+            if vectors:
+                self._moves.dram(kind, local, dram, vectors)
+            local, dram, vectors = place, other, count
+        if vectors:
+            self._moves.dram(kind, local, dram, vectors)
+
+    def load(self, tensors: Iterable[Tensor]) -> None:
+        """Copy tensors from DRAM0 to the places that they were given."""
+        self._move(MoveKind.DRAM0_TO_LOCAL, (p for t in tensors if t.dram is not None for p in self._pieces(t, t.dram)))
 
     def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
@@ -145,11 +216,9 @@ class TensorMemory:
             room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
             if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
                 return
-            self._spill(largest, group.origin)
-        tensor.local = self.local.allocate(tensor.vectors)
-        assert tensor.local is not None
-        assert tensor.dram is not None
-        self._emitter.dram(MoveKind.DRAM0_TO_LOCAL, tensor.local, tensor.dram, tensor.vectors)
+            self.spill(largest, group.origin)
+        tensor.local = self.allocate(tensor)
+        self.load([tensor])
 
     def settle(
         self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int, *, waits: bool = False
@@ -170,14 +239,14 @@ class TensorMemory:
         for result in results:
             # Helpers live shortly: from the other end, they leave no gaps among the tensors that stay. Nor does what
             # waits while others come and go.
-            result.local = self.local.allocate(result.vectors, at_end=waits or result.role in _SHORT_LIVED)
+            result.local = self.allocate(result, at_end=waits or result.role in SHORT_LIVED)
         while True:
-            needs = self._needs(group, pictures, weight_rows, tile_rows)
+            needs = self.needs_of(group, pictures, weight_rows, tile_rows)
             gap = self.local.largest_gap()[1]
-            waiting = any(t.picture not in pictures for t in self._bystanders(results, reads))
+            waiting = any(t.picture not in pictures for t in self.bystanders(results, reads))
             if needs.staging and waiting and self._spill_one(pictures, results, reads, group.origin, in_place=True):
                 continue  # what waits for a later group makes room for the result
-            if gap >= needs.comfortable or (gap >= needs.least and not self._bystanders(results, reads)):
+            if gap >= needs.comfortable or (gap >= needs.least and not self.bystanders(results, reads)):
                 break
             if not self._spill_one(pictures, results, reads, group.origin, in_place=group.reads_in_place):
                 if gap >= needs.least:
@@ -188,7 +257,7 @@ class TensorMemory:
                 self._give_dram(result, picture, group)
         return needs
 
-    def _needs(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs:
+    def needs_of(self, group: WordGroup, pictures: range, weight_rows: int, tile_rows: int) -> Needs:
         results = [self.tensors[group.result, picture] for picture in pictures]
         in_dram = {name for name in group.tensors if not all(self.is_local((name, picture)) for picture in pictures)}
         return Needs.of(
@@ -209,8 +278,9 @@ class TensorMemory:
         tensor, result = self.tensors[name, pictures[0]], self.tensors[group.result, pictures[0]]
         if tensor.local is None or tensor.readers != 1 or tensor.vectors < result.vectors:
             return None
-        result.local = tensor.local
-        needs = self._needs(group, pictures, weight_rows, tile_rows)
+        assert tensor.local == tensor.behind(tensor.local[0]), "only a batch's tensors lie apart"
+        result.local = result.behind(tensor.local[0])
+        needs = self.needs_of(group, pictures, weight_rows, tile_rows)
         if group.add_high is not None:
             needs = replace(needs, staging=True)
         if self.local.largest_gap()[1] < needs.comfortable:
@@ -219,7 +289,7 @@ class TensorMemory:
         tensor.lent = result.vectors
         return needs
 
-    def _bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
+    def bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
         taking_part = {id(tensor) for tensor in (*results, *reads)}
         return [t for t in self.tensors.values() if t.local is not None and id(t) not in taking_part]
 
@@ -229,7 +299,7 @@ class TensorMemory:
         """Move one tensor out of local memory: a bystander first, of other pictures if there are some, then a result,
         then what the group reads, if it need not be in place.
         """
-        candidates = sorted(self._bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
+        candidates = sorted(self.bystanders(results, reads), key=lambda t: (t.picture in pictures, -t.vectors))
         candidates = candidates or [result for result in reversed(results) if result.local is not None]
         if not candidates and not in_place:
             candidates = sorted((t for t in reads if t.local is not None), key=lambda t: -t.vectors)
@@ -237,19 +307,19 @@ class TensorMemory:
             return False
         tensor = candidates[0]
         is_result = any(tensor is result for result in results)
-        self._spill(tensor, origin, keeps=not is_result)
+        self.spill(tensor, origin, keeps=not is_result)
         for result in () if is_result else results:
             if result.local is None:
-                result.local = self.local.allocate(result.vectors)
+                result.local = self.allocate(result)
         return True
 
-    def _spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
+    def spill(self, tensor: Tensor, origin: Origin, *, keeps: bool = True) -> None:
         """Give its local memory back. `keeps`: it holds something, which DRAM0 gets if it has not got it."""
         assert tensor.local is not None
         if keeps and tensor.dram is None:
             tensor.dram = self._dram_address(tensor, origin)
-            self._emitter.dram(MoveKind.LOCAL_TO_DRAM0, tensor.local, tensor.dram, tensor.vectors)
-        self.local.release(tensor.local, tensor.vectors)
+            self._move(MoveKind.LOCAL_TO_DRAM0, self._pieces(tensor, tensor.dram))
+        self.give_back(tensor.local, tensor.layout.pixels)
         tensor.local = None
 
     def _give_dram(self, result: Tensor, picture: int, group: WordGroup) -> None:
@@ -265,8 +335,10 @@ class TensorMemory:
     def release(self, tensor: Tensor) -> None:
         """Nobody reads the tensor any more."""
         if tensor.local is not None:
-            if tensor.lent < tensor.vectors:
-                self.local.release(tensor.local + tensor.lent, tensor.vectors - tensor.lent)
+            if not tensor.lent:
+                self.give_back(tensor.local, tensor.layout.pixels)
+            elif tensor.lent < tensor.vectors:  # its blocks lie one behind the other
+                self.local.release(tensor.local[0] + tensor.lent, tensor.vectors - tensor.lent)
             tensor.local = None
         if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)

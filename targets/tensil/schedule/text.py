@@ -38,9 +38,8 @@ def print_schedule(schedule: Schedule, architecture: Architecture) -> str:
     for place in schedule.stored:
         memory = "local" if place.local else "dram0"
         whose = f" of picture {place.picture}" if schedule.batches.size > 1 else ""
-        comments.setdefault(place.before, []).insert(
-            0, f"// %{place.tensor}{whose} is complete in {memory}[{place.base}..]"
-        )
+        where = ", ".join(f"{first}.." for first in place.view.apart or (place.view.base,))
+        comments.setdefault(place.before, []).insert(0, f"// %{place.tensor}{whose} is complete in {memory}[{where}]")
     printed = [*_head(schedule)]
     for index, line in enumerate(lines):
         printed += [*comments.get(index, []), line]

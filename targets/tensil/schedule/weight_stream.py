@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import (
     SIMD_CYCLES,
     SIMD_IN_DRAIN_CYCLES,
@@ -37,9 +38,9 @@ class KeptWeights:
     address: int | None = None
 
 
-def hidden_behind(tile: Tile, emitter: Emitter, *, is_read: bool) -> int:
+def hidden_behind(tile: Tile, architecture: Architecture, *, is_read: bool) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read, if there is one."""
-    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(emitter.architecture, tile.adding_rows) if is_read else 0)
+    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(architecture, tile.adding_rows) if is_read else 0)
 
 
 class WeightStream:
