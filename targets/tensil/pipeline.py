@@ -41,7 +41,7 @@ from pefslc.targets.tensil.native.word_ranges import may_saturate
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context, Form, Rewrite, require_legal, rewritten
 from pefslc.targets.tensil.schedule.batch_choice import modelled_cycles, schedule_batch, schedule_batch_below
 from pefslc.targets.tensil.split import Split
-from pefslc.targets.tensil.wide.split_sums import WideSums, split_sums
+from pefslc.targets.tensil.wide.split_sums import Chosen, WideSums, split_sums
 from pefslc.targets.tensil.word_rewrites.addends import DropIdleClips, FoldAddends
 from pefslc.targets.tensil.word_rewrites.additions import MergeAdditions
 from pefslc.targets.tensil.word_rewrites.both_digits import SumBothDigits
@@ -134,10 +134,11 @@ def lower_graph(
     if is_native(model, data_type):
         return _lower_natively(model, context, calibrate, progress, observe, batch)
     bends = split_bends(model, data_type)
+    chosen: Chosen = {}
 
     def lower(corrections: frozenset[str] | None, known: ChannelFits, any_near: bool, quietly: bool) -> LoweredNetwork:
         watching = (None, None) if quietly else (progress, observe)
-        return _lower_exactly(bends, context, corrections, known, *watching, batch=batch, any_words=any_near)
+        return _lower_exactly(bends, context, corrections, known, chosen, *watching, batch=batch, any_words=any_near)
 
     def retry(reason: str) -> None:
         _retry(reason, observe)
@@ -151,6 +152,7 @@ def _lower_exactly(
     context: Context,
     corrections: frozenset[str] | None,
     fits: ChannelFits,
+    chosen: Chosen,
     progress: Progress | None,
     observe: Observer | None,
     *,
@@ -158,10 +160,10 @@ def _lower_exactly(
     any_words: bool,
 ) -> LoweredNetwork:
     """`lower_graph` in words that nothing rounds. `corrections`: requantizations of narrow sums that are corrected;
-    None for no correction, of wide sums either.
+    None for no correction, of wide sums either. `chosen`: how wide sums were made in another attempt.
     """
-    data_type, graph = context.data_type, bends.graph
-    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, context.architecture, fits, corrections)
+    data_type, graph, architecture = context.data_type, bends.graph, context.architecture
+    wide = WideSums(graph) if context.allow_overflow else split_sums(graph, architecture, fits, corrections, chosen)
     _require_words(graph, wide, context)
     split = Split(bends, wide)
     selected = _selected(wide.graph, context, observe)

@@ -10,7 +10,7 @@ digits of 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,17 +111,24 @@ def with_digits_packed(
     other: GroupProgram | None = program
     for digit in (pair.high, pair.low):
         other = None if other is None else packed(other, digit)
-    cycles, as_is = (_cycles(each, architecture) for each in (candidate, other or program))
+    as_it_is = other or program
+    common = {id(group) for group in as_it_is.groups} & {id(group) for group in candidate.groups}
+    cycles, as_is = (_cycles(each, common, architecture) for each in (candidate, as_it_is))
     if cycles >= as_is:
         return other
     LOG.debug("%s: packed before it gets digits, which saves %d cycles", pair.whole, as_is - cycles)
     return candidate
 
 
-def _cycles(program: GroupProgram, architecture: Architecture) -> int:
-    """About what changes where tensors are packed: sums of tensors, what stores and adds them, and moves to DRAM0."""
+def _cycles(program: GroupProgram, without: Set[int], architecture: Architecture) -> int:
+    """About what changes where tensors are packed: sums of tensors, what stores and adds them, and moves to DRAM0.
+
+    without  groups, by identity, that are not counted
+    """
     cycles = moved_cycles(program, architecture)
     for group in program.groups:
+        if id(group) in without:
+            continue
         vectors = group.layout.vectors(architecture.array_size)
         cycles += vectors * (1 + sum(isinstance(step, AddTensor) for step in group.steps))
         if isinstance(group.head, LinearHead):

@@ -33,11 +33,12 @@ from pefslc.targets.tensil.wide.staircase_of_sum import Stand, shift_offset
 from pefslc.targets.tensil.wide.summed import Summed
 from pefslc.targets.tensil.words.channel_fits import ChannelFits
 
-__all__ = ["WideSums", "is_wide", "split_sums"]
+__all__ = ["Chosen", "WideSums", "is_wide", "split_sums"]
 
 Words = NDArray[np.int64]
 Summing = Conv2d | Dense | Sum | SumPool | Rescale
 Moving = Reshape | Transpose | Slice
+Chosen = dict[tuple[str, tuple[int, ...]], tuple[Stand, Plan] | None]  # by the sum, and the digits there already
 
 _SHIFTS = 9  # multiples of 2^9 leave a shift by up to 8 what it is
 _COARSEST = 4  # times that a sum is halved
@@ -69,22 +70,34 @@ def is_wide(op: Op, bits: int) -> bool:
 
 
 def split_sums(
-    graph: Graph, architecture: Architecture, fits: ChannelFits | None = None, correct: Collection[str] | None = ()
+    graph: Graph,
+    architecture: Architecture,
+    fits: ChannelFits | None = None,
+    correct: Collection[str] | None = (),
+    chosen: Chosen | None = None,
 ) -> WideSums:
     """The graph with every wide sum, for which there is a way, made of words. The others stay as they are.
 
     fits     what is known of words for staircases, and learns it here
     correct  requantizations of narrow sums, by name, that are corrected, too; None for no correction at all
+    chosen   the cheapest plans, whatever is corrected: of the same graph before; learns them here
     """
     if not correct and not any(is_wide(op, architecture.data_type.width_bits) for op in graph.ops):
         return WideSums(graph)
-    return _Splitter(graph, architecture, fits or ChannelFits(architecture.data_type), correct).split()
+    fits = fits or ChannelFits(architecture.data_type)
+    return _Splitter(graph, architecture, fits, correct, {} if chosen is None else chosen).split()
 
 
 class _Splitter:
     def __init__(
-        self, graph: Graph, architecture: Architecture, fits: ChannelFits, correct: Collection[str] | None
+        self,
+        graph: Graph,
+        architecture: Architecture,
+        fits: ChannelFits,
+        correct: Collection[str] | None,
+        chosen: Chosen,
     ) -> None:
+        self.chosen = chosen
         self.fits, self.correct, self.corrects = fits, correct or (), correct is not None
         self.graph, self.architecture, self.data_type = graph, architecture, architecture.data_type
         self.producers, self.readers = graph.producers(), graph.consumers()
@@ -182,7 +195,10 @@ class _Splitter:
         if self._only_leaves(op.result):
             return self._left_in_words(linear)
         readers = self._requantizations(op.result)
-        found = None if readers is None else self._cheapest(linear, readers)
+        key = op.result.name, tuple(self.digits.bits_made(linear.input))
+        if key not in self.chosen:
+            self.chosen[key] = None if readers is None else self._cheapest(linear, readers)
+        found = self.chosen[key]
         if found is None:
             return False
         stand, plan = found
