@@ -24,8 +24,8 @@ class Window:
     """A 2-D sliding window: ONNX's kernel_shape, strides, dilations and pads (top, left, bottom, right).
 
     A negative pad crops. `input_dilations` tell how far apart the input's pixels are in the image that the window
-    slides over, with zeros between them: those of a transposed convolution are its strides (XLA's base dilation). A
-    window over a dilated input has strides of 1.
+    slides over, with zeros between them: those of a transposed convolution are its strides (XLA's base dilation).
+    Along an axis on which the input is dilated, a window has a stride of 1.
     """
 
     kernel: tuple[int, int]

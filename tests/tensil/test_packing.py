@@ -154,6 +154,6 @@ def test_why_an_input_is_not_packed_is_said(
     window = Window(kernel=(kernel, kernel), pads=(kernel // 2,) * 4)
     with caplog.at_level("DEBUG", logger="pefslc.tensil"):
         pack_inputs(
-            program_of(np.ones((4, channels, kernel, kernel), dtype=np.int64), window, Layout(channels, 7, 8)), 12
+            program_of(np.ones((4, channels, kernel, kernel), dtype=np.int64), window, Layout(channels, 8, 8)), 12
         )
     assert (why in caplog.text) if why else not caplog.text
