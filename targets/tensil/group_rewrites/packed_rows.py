@@ -127,4 +127,4 @@ class _Lanes:
     def merged(self, weight: Weights) -> Weights:
         """Of a reader [C_out, lanes, KH, KW]: what lay in several lanes is read from one, by all their weights."""
         same = (np.arange(self.count)[:, None] == self.place).astype(np.int64)  # [kept lanes, lanes]
-        return np.einsum("kl,olyx->okyx", same, weight)
+        return np.asarray(np.einsum("kl,olyx->okyx", same, weight))
