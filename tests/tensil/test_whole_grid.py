@@ -118,6 +118,12 @@ def test_codes_that_do_not_fill_a_word_are_left_to_others(codes: tuple[int, int]
     assert fit_whole_grid(staircase, *ends(staircase), 0, FP16, room_of(staircase, 0, FP16)) is None
 
 
+def test_words_whose_products_are_too_long_are_left_to_others() -> None:
+    data_type = DataType["FP32BP16"]
+    staircase = line(-100, 100, (0, 1 << 15), [400.0], [0.0])
+    assert fit_whole_grid(staircase, *ends(staircase), 0, data_type, room_of(staircase, 0, data_type)) is None
+
+
 def test_what_is_off_by_more_than_one_is_left_to_others() -> None:
     """A kink: no line is near both halves."""
     thresholds = np.concatenate([np.arange(-1280, 0, 10), np.arange(0, 127 * 3, 3)])[None]

@@ -38,7 +38,11 @@ _FAR = np.int64(1) << 40  # beyond every demand
 
 
 def fills_word(staircase: Staircase, data_type: DataType) -> bool:
-    """Whether the codes of a staircase, 2^p words each, fill a word, and more than half of it."""
+    """Whether the codes of a staircase, 2^p words each, fill a word, and more than half of it. Not asked of data types
+    whose products are beyond `_FAR`, and whose staircases would be long.
+    """
+    if 1 << 2 * data_type.width_bits >= _FAR:
+        return False
     half = 1 << (data_type.width_bits - 1 - data_type.binary_point)
     return staircase.step == 1 and half <= staircase.high - staircase.low < 2 * half
 
