@@ -19,6 +19,7 @@ __all__ = [
 FAST, SMALL = "fast", "small"  # what memory is planned for
 
 _SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
+_SMALL_RUN = 32  # pixels: packed weights are unpacked again for each run of them
 
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
@@ -83,6 +84,8 @@ class Cpu:
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
+    run           pixels that all passes over packed weights compute before the next ones, so that results may lie
+                  over what was read; None: all pixels
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
@@ -104,6 +107,7 @@ class Cpu:
     cache: int = 0
     taps: CType | None = None
     scratch_bytes: int | None = None
+    run: int | None = None
     packs: bool = False
     narrow: Cpu | None = None
     compiler: tuple[str, ...] = ()
@@ -232,7 +236,7 @@ CPUS = (
 def adapted(cpu: Cpu, *, memory: str, packs: bool) -> Cpu:
     """The row as options change it. In small mode nothing is copied that need not be, and tiles are narrow."""
     if memory == SMALL:
-        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
+        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
     narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs)
     return replace(cpu, packs=packs, narrow=narrow)
 

@@ -84,7 +84,9 @@ class _Dots:
         wanted = cpu.taps if suits else None
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
-            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs)  # whose kernels take all types
+            cpu = replace(
+                GENERIC, scratch_bytes=cpu.scratch_bytes, run=cpu.run, packs=cpu.packs
+            )  # whose kernels take all types
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
@@ -177,6 +179,7 @@ class _Dots:
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
             passes=(passes and lines * columns > pixels) or bool(unpacked),
             unpacked=unpacked,
+            run=max(cpu.run // pixels, 1) if cpu.run is not None and sum(each.calls for each in unpacked) > 1 else 0,
         )
 
     def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:
