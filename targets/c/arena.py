@@ -213,6 +213,8 @@ def _reads_in_time(step: Step, source: Slot, result: Slot) -> bool:
         return False  # the element that is written is ahead of the one that is read
     written = 0  # no element before this one is there any more
     for read, begin, end in zip(units.reads.tolist(), units.writes.tolist(), units.ends.tolist(), strict=True):
+        if units.passes:
+            written = max(written, result.offset + end * width)
         if as_source and source.offset + read * width < written:
             return False
         if as_added and source.offset + begin * width < written:

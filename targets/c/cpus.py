@@ -19,6 +19,7 @@ __all__ = [
 FAST, SMALL = "fast", "small"  # what memory is planned for
 
 _SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
+_SMALL_RUN = 32  # pixels: packed weights are unpacked again for each run of them
 
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
@@ -85,6 +86,8 @@ class Cpu:
     line          bytes that weights begin at a multiple of: a vector of them lies in one cache line; 0: anywhere
     widens        whether weights of 8 bits are of 16 where the compiler's target multiplies those faster (WEIGHT)
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
+    run           pixels that all passes over packed weights compute before the next ones, so that results may lie
+                  over what was read; None: all pixels
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
@@ -106,6 +109,7 @@ class Cpu:
     cache: int = 0
     taps: CType | None = None
     scratch_bytes: int | None = None
+    run: int | None = None
     packs: bool = False
     line: int = 0
     widens: bool = False
@@ -264,7 +268,7 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
     widens  whether compilers may choose the type of weights: all of the program's files must see the same one
     """
     if memory == SMALL:
-        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH)
+        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
         if cpu.order == ROWS:  # whose kernels take all types of taps
             cpu = replace(cpu, taps=None)
     narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs, widens=widens)

@@ -83,11 +83,15 @@ class DotLoops(Loops[DotStep, DotPart]):
     @property
     def first_column(self) -> str:
         """The C expression of the first pixel that is computed, where pixels are counted through."""
+        if self.part.run:
+            return f"tile * {self.part.pixels}"
         return f"begin * {self.part.pixels}" if self.is_alone else "0"
 
     @property
     def end_column(self) -> str:
         """The C expression of a pixel after the first one of the last tile."""
+        if self.part.run:
+            return "last_column"
         return f"end * {self.part.pixels}" if self.is_alone else str(self.part.line)
 
     @property

@@ -86,7 +86,7 @@ class _Dots:
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
             cpu = replace(
-                GENERIC, scratch_bytes=cpu.scratch_bytes, packs=cpu.packs, widens=cpu.widens
+                GENERIC, scratch_bytes=cpu.scratch_bytes, run=cpu.run, packs=cpu.packs, widens=cpu.widens
             )  # whose kernels take all types
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
@@ -181,6 +181,7 @@ class _Dots:
             chunks=tuple(chunks(cpu, self.groups * outputs, together)),
             passes=(passes and lines * columns > pixels) or bool(unpacked),
             unpacked=unpacked,
+            run=max(cpu.run // pixels, 1) if cpu.run is not None and sum(each.calls for each in unpacked) > 1 else 0,
         )
 
     def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:

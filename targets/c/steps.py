@@ -97,6 +97,7 @@ class DotPart(Part):
     chunks   the kernel calls for all outputs
     passes   whether all pixels are computed for one chunk's outputs before those of the next
     unpacked the passes of packed weights, instead of those of each chunk
+    run      tiles of pixels for which all passes are made before the next ones; 0: all
     """
 
     gather: Gather
@@ -108,6 +109,7 @@ class DotPart(Part):
     chunks: tuple[Chunk, ...]
     passes: bool
     unpacked: tuple[Pass, ...] = ()
+    run: int = 0
 
     @property
     def has_one_pass(self) -> bool:

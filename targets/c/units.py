@@ -30,12 +30,14 @@ class Units:
     writes  [units]: the first element that is written; the same elements of added tensors are read
     ends    [units]: the element after the last one that is written
     whole   whether a unit reads all it needs of the source before it writes; else element by element, as it writes
+    passes  whether it reads all that again, and added tensors, too, until its last write
     """
 
     reads: Elements
     writes: Elements
     ends: Elements
     whole: bool
+    passes: bool = False
 
 
 def units_of(step: Step) -> Units | None:
@@ -43,7 +45,7 @@ def units_of(step: Step) -> Units | None:
     if step.threads > 1 or (step.result.shape[0] > 1 and _copies_images(step)):
         return None  # a call may compute some lines of each image
     match step:
-        case DotStep() if len(step.parts) == 1 and step.parts[0].has_one_pass:
+        case DotStep() if len(step.parts) == 1 and (step.parts[0].has_one_pass or step.parts[0].run):
             return _dot_units(step)
         case DepthwiseStep() if len(step.parts) == 1:
             (part,) = step.parts
@@ -73,13 +75,15 @@ def distances(step: Step) -> dict[str, int]:
 
     ends = np.maximum.accumulate(units.ends)
     source = step.source
-    if units.whole:
-        later = np.minimum.accumulate(units.reads[::-1])[::-1][1:]
-        know(source.buffer.name, int((ends[:-1] - later).max(initial=-source.buffer.elements)))
-    else:
-        know(source.buffer.name, 0)
+
+    def beyond(reads: Elements, least: int) -> int:
+        """How far elements are written beyond what is read later, at most."""
+        later = np.minimum.accumulate(reads[::-1])[::-1]
+        return int((ends - later if units.passes else ends[:-1] - later[1:]).max(initial=least))
+
+    know(source.buffer.name, beyond(units.reads, -source.buffer.elements) if units.whole else 0)
     # Of elements that are read as they are written, a unit that computes some of them again reads them again.
-    again = int((ends[:-1] - np.minimum.accumulate(units.writes[::-1])[::-1][1:]).max(initial=0))
+    again = beyond(units.writes, 0)
     for stage in step.stages:
         if isinstance(stage, AddStage | MultiplyStage):
             other = stage.other
@@ -114,7 +118,10 @@ def _dot_units(step: DotStep) -> Units:
         of_image = pixels % len(first) if len(first) else pixels
         each = pixels // len(first) * per_image + first[of_image] * (1 if step.planes else channels)
         reads = each.min(axis=1)
-    return Units(reads, starts * outputs, (starts + count) * outputs, whole=True)
+    ends = (starts + count) * outputs
+    if part.run:  # wherever a run begins, as a call may compute some of the tiles
+        ends = ends[np.minimum(np.arange(len(ends)) + part.run, len(ends)) - 1]
+    return Units(reads, starts * outputs, ends, whole=True, passes=bool(part.run))
 
 
 def _pixel_units(step: Step, window: Window, grid: tuple[int, ...], channels: int) -> Units:
