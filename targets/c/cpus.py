@@ -54,6 +54,7 @@ BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
+_OF_DOTS = (ROWS, ROWS_OF_16, BLOCKS, WORDS, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
@@ -83,7 +84,7 @@ class Cpu:
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
-    line          bytes that weights begin at a multiple of: a vector of them lies in one cache line; 0: anywhere
+    line          bytes that weights begin at a multiple of, so that a vector lies in one cache line; 0: anywhere
     widens        whether weights of 8 bits are of 16 where the compiler's target multiplies those faster (WEIGHT)
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     run           pixels that all passes over packed weights compute before the next ones, so that results may lie
@@ -128,6 +129,8 @@ class Cpu:
             )
             < 1,
             "multiplies must be more than 0": self.multiplies <= 0,
+            f"no kernel reads weights as {self.order.name}: order must be one of this module": self.order
+            not in _OF_DOTS,
             "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, TAPS, COLUMNS),
             "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
             "only ROWS take weights that the compiler widens": self.widens and self.order != ROWS,

@@ -85,9 +85,8 @@ class _Dots:
         wanted = cpu.taps if suits else None
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
-            cpu = replace(
-                GENERIC, scratch_bytes=cpu.scratch_bytes, run=cpu.run, packs=cpu.packs, widens=cpu.widens
-            )  # whose kernels take all types
+            # Its kernels take all types.
+            cpu = replace(GENERIC, scratch_bytes=cpu.scratch_bytes, run=cpu.run, packs=cpu.packs, widens=cpu.widens)
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]

@@ -55,7 +55,7 @@ class _Task(ABC):
 
     @property
     def shared_signature(self) -> str:
-        """The same for a function that all its callers share: smaller, and no slower where its loop is one of asm."""
+        """The same for a function that all its callers share: smaller, and no slower if its loop is of intrinsics."""
         return f"PEFSLC_SHARED void {self.name}({self.parameters})"
 
     def product(self, tap: str, weight: str) -> str:
