@@ -193,8 +193,9 @@ class Tile:
         step, padded = self.loops.step, self.loops.part.view.padded
         if not step.packed:
             return ""
-        packed = _plus(self.loops.weight, _times(self.start, padded * step.packed // 8))
-        return f"unpack_{step.packed}({packed}, {self.stride * padded}, rows);"
+        # Whole bytes are those of all outputs before it, not those of each.
+        before = "0" if self.start == "0" else f"{self.start} * {padded} / 8 * {step.packed}"
+        return f"unpack_{step.packed}({_plus(self.loops.weight, before)}, {self.stride * padded}, rows);"
 
     def call(self, taps: str, pixel: str) -> str:
         """The C statement that computes the pixels from `pixel` on, whose taps are there."""

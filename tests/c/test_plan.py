@@ -130,7 +130,7 @@ def test_a_staircase_is_judged_on_the_codes_that_reach_it() -> None:
 def test_constants_out_of_proportion_are_told_with_the_layer_and_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     """32 bytes of weights, and a table of 4 channels that no line takes."""
     b = GraphBuilder("large")
-    sums = b.dense(b.input((1, 8)), np.full((4, 8), 100))
+    sums = b.dense(b.input((1, 8), signed=False), np.full((4, 8), 100))
     low, high = sums.type.codes.low, sums.type.codes.high
     steps = np.sort(np.random.default_rng(0).integers(low, high, (4, 300)), axis=1)
     graph = b.graph(b.steps(sums, Staircase(low, high, 0, steps, np.ones(4, dtype=np.int64))))
@@ -150,7 +150,7 @@ def test_constants_out_of_proportion_are_told_with_the_layer_and_what_helps(monk
 def test_many_weights_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", 0)
     b = GraphBuilder("weights")
-    notes = lowered(b.graph(b.dense(b.input((1, 8)), np.ones((4, 8), dtype=np.int64)))).notes
+    notes = lowered(b.graph(b.dense(b.input((1, 8), signed=False), np.ones((4, 8), dtype=np.int64)))).notes
     assert "32 bytes of constants" in notes
 
 

@@ -96,7 +96,7 @@ def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: P
 def test_an_array_that_its_compiler_does_not_take_is_refused_with_the_reason(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
     compiler = _compiler()
     b = build_graph("large")
-    x = b.input((1, 300), 4)
+    x = b.input((1, 300), 4, signed=False)
     for name, content in (
         CTarget().lower(b.graph(b.dense(x, np.ones((120, 300), dtype=np.int64))), TargetOptions()).files.items()
     ):
