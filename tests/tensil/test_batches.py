@@ -138,7 +138,7 @@ def test_weights_that_stay_are_read_by_the_first_run_only(tmp_path: Path) -> Non
 
 
 def test_the_chosen_way_takes_no_more_cycles_than_any_uniform_one(tmp_path: Path) -> None:
-    graph, architecture = deep_network(tmp_path), replace(load_architecture("custom_perf"), local_depth=1500)
+    graph, architecture = deep_network(tmp_path), replace(load_architecture("custom_perf"), local_depth=1100)
     lowered = lower_graph(graph, Context(architecture), batch=8)
     chosen = lowered.schedule.batches
     uniform = [Batches(8, {group.result: b for group in lowered.program.groups}) for b in (1, 2, 4, 8)]
