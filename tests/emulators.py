@@ -61,7 +61,7 @@ static void end(uint32_t reason) /* SYS_EXIT */
 void fault(void) { end(0x20023); }
 void start(void)
 {
-#ifdef __ARM_FP
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
     *(volatile uint32_t *)0xe000ed88 |= 0xf << 20;
     __asm__ volatile("dsb\\n\\tisb" : : : "memory");
 #endif

@@ -238,7 +238,7 @@ CPUS = (
         sums=6,
         alignment=16,
         taps=_S8,
-        compiler=_cortex_m("cortex-m55"),
+        compiler=(*_cortex_m("cortex-m55"), "-mfloat-abi=hard"),  # without, gcc makes no Helium
     ),
     Cpu(
         name="cortex-m0",

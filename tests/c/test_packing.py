@@ -63,6 +63,17 @@ def test_packed_networks_equal_the_interpreter(bench, sanitizer_flags):  # type:
     bench.check(("-O1", *sanitizer_flags), runs=2)
 
 
+def test_a_later_pass_begins_at_the_whole_bytes_of_all_outputs_before_it(bench):  # type: ignore[no-untyped-def]
+    """An output alone may end within a byte: 50 weights of 2 bits, 100 of 3."""
+    for i, cpu in enumerate(("generic", "cortex-m0", "rv32")):
+        for taps, outputs, bits in ((50, 100, 2), (100, 64, 3)):
+            rng, b = np.random.default_rng(i), GraphBuilder(f"pass{i}_{bits}")
+            weight = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (outputs, taps))
+            graph = b.graph(b.dense(b.input((1, taps), 8, signed=False), weight))
+            bench.add(graph, CTarget(cpu=cpu, pack=True, memory=(FAST, SMALL)[i % 2]))
+    bench.check(("-O1",))
+
+
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(6):
         bench.add(random_graphs(700 + i), CTarget(pack=True, cpu=LAYOUTS[(i + 2) % len(LAYOUTS)]))

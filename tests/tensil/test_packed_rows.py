@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plain_support import board, compiled, driven, on_grid
+from tensil_support import emit, random_codes, simulate
+from wide_support import residual, shift
 
 import pefslc
 from builders import ModelBuilder
+from integer_graphs import GraphBuilder
+from pefslc.ir.graph import Graph
+from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.group_rewrites.packed_rows import PackRows
 from pefslc.targets.tensil.group_rewrites.plain_ends import with_plain_ends
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.groups.selection import select
-from pefslc.targets.tensil.machine.architecture import Architecture
+from pefslc.targets.tensil.machine.architecture import Architecture, load_architecture
 from pefslc.targets.tensil.pipeline import GROUP_REWRITES, lower_graph
 from pefslc.targets.tensil.rewriting.rewrite import Context
 from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhilePacking
@@ -115,3 +120,34 @@ def test_in_several_passes_spilled_and_without_strides(fields: dict[str, int], t
     wanted = pefslc.load(path).run({"input": x})
     found = driven(compiled(path, architecture, require_exact=True), tmp_path, architecture, {"input": x})
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(("channels", "size", "name"), [(13, 12, "custom_perf"), (9, 8, "pynqz1")])
+def test_what_is_packed_before_it_gets_digits_keeps_its_rows(
+    channels: int, size: int, name: str, tmp_path: Path
+) -> None:
+    graph, architecture = residual(3, channels, size), load_architecture(name)
+    assert any(t.stored.role is Role.DIGIT for t in lower_graph(graph, Context(architecture)).program.tensors.values())
+    assert_exact(graph, architecture, tmp_path)
+
+
+def test_an_ordinary_host_gains_by_it_too(tmp_path: Path) -> None:
+    b, r = GraphBuilder("rows"), np.random.default_rng(1)
+    x = b.input((1, 3, 15, 14), 5, signed=False)
+    for outputs in (13, 12):
+        weight = r.integers(-2, 3, (outputs, x.type.channels, 3, 3))
+        x = b.steps(s := b.conv(x, weight, r.integers(-20, 20, outputs), pads=(1, 1, 1, 1)), shift(s, 6, 0, 31))
+    graph, architecture = b.graph(x), load_architecture("custom_perf")
+    heights = []
+    for left_out in ((), (NAME,)):
+        program = lower_graph(graph, Context(architecture).without(*left_out)).program
+        heights += [t.layout.height for t in program.tensors.values() if t.stored.role is Role.PACKED]
+    assert heights == [8, 15]
+    assert_exact(graph, architecture, tmp_path)
+
+
+def assert_exact(graph: Graph, architecture: Architecture, folder: Path) -> None:
+    inputs = random_codes(graph, 1)
+    computed = simulate(graph, emit(graph, architecture, folder), folder, inputs)
+    expected = run_codes(graph, inputs)
+    assert all(np.array_equal(computed[o.name], expected[o.value.name]) for o in graph.outputs)

@@ -41,13 +41,13 @@ from pefslc.targets.tensil.word_rewrites.sums_in_packing import RequantizeWhileP
 
 BOARD = replace(load_architecture("custom_perf"), array_size=6)
 OF_GROUPS, OF_WORDS = ([r.name for r in rewrites] for rewrites in (GROUP_REWRITES, WORD_REWRITES))
-OF_PLAIN_HOSTS = ("pack-rows",)  # test_packed_rows
+OF_OTHERS = ("pack-rows",)  # for which residual_network has nothing to do: test_packed_rows.py
 EXACT = *OF_GROUPS, *OF_WORDS, "fold-addends", "requantize-while-adding"
 NATIVE = *(r.name for r in (*NATIVE_GROUP_REWRITES, *NATIVE_WORD_REWRITES)), "fuse-sums"
 
 
 def residual_network() -> ModelBuilder:
-    """Every rewrite of exact networks, but those of plain hosts, has something to do: a grey image, 8 channels on 6
+    """Every rewrite of exact networks, but OF_OTHERS, has something to do: a grey image, 8 channels on 6
     lanes, a projection and a clamped shortcut that are added, layers of four pixels, one of eight bits, two channels.
     """
     r = np.random.default_rng(2)
@@ -102,7 +102,7 @@ def test_every_rewrite_says_what_it_needs_and_ensures() -> None:
 def test_every_rewrite_applies_to_some_network(network: Graph, tmp_path: Path) -> None:
     exact = changed_by(network, Context(BOARD))
     stages = ["select", *OF_GROUPS, "place", *OF_WORDS]
-    assert exact == {name: name not in OF_PLAIN_HOSTS for name in stages}, "extend residual_network()"
+    assert exact == {name: name not in OF_OTHERS for name in stages}, "extend residual_network()"
     m = ModelBuilder()
     r = np.random.default_rng(0)
     x = m.input([1, 1, 8, 8], "x")
@@ -121,7 +121,7 @@ def test_the_stages_that_are_seen_are_those_that_are_listed(network: Graph) -> N
     assert [name for name in STAGES if name in seen] == seen
 
 
-@pytest.mark.parametrize("left_out", [name for name in EXACT if name not in OF_PLAIN_HOSTS])
+@pytest.mark.parametrize("left_out", [name for name in EXACT if name not in OF_OTHERS])
 def test_without_a_rewrite_the_codes_are_the_same(network: Graph, left_out: str, tmp_path: Path) -> None:
     emission = emit(network, BOARD, tmp_path, leave_out=left_out)
     inputs = random_codes(network, 1)
