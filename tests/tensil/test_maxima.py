@@ -23,7 +23,7 @@ LOWEST = -(1 << 15)
 def emitted(window: Window, layout: Layout, rect: Rect, capacity: int, machine: Architecture) -> TensilProgram:
     emitter = Emitter(machine, {})
     strides = machine.stride0_depth, machine.stride1_depth
-    emit_maximum(window, layout, rect, View.whole(0, layout), capacity, strides, emitter)
+    emit_maximum(window, layout, rect, View.whole((0,), layout), capacity, strides, emitter)
     return TensilProgram.assemble(machine, "maximum", emitter.instructions)
 
 

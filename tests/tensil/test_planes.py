@@ -53,7 +53,7 @@ def test_tap_runs_reach_every_pixel_under_the_tap(
     window = Window(kernel=(kernel, kernel), strides=(stride,) * 2, dilations=(dilation,) * 2, pads=(pad,) * 4)
     layout = Layout(1, 6, 5)
     rows, columns = window.output_size(layout.height, layout.width)
-    source, target = View.whole(100, layout), View.part(0, Rect(0, rows, 0, columns))
+    source, target = View.whole((100,), layout), View.part(0, Rect(0, rows, 0, columns))
     for rect in (Rect(0, rows, 0, columns), Rect(rows // 2, rows, columns // 2, columns)):
         for tap in itertools.product(range(kernel), repeat=2):
             dy, dx = tap[0] * dilation - pad, tap[1] * dilation - pad
@@ -80,7 +80,7 @@ def test_taps_over_a_dilated_input_reach_its_pixels_alone(
     )
     layout = Layout(1, 4, 5)
     rows, columns = window.output_size(layout.height, layout.width)
-    source, target = View.whole(100, layout), View.part(0, Rect(0, rows, 0, columns))
+    source, target = View.whole((100,), layout), View.part(0, Rect(0, rows, 0, columns))
     ups = window.input_dilations
     for rect in (Rect(0, rows, 0, columns), Rect(rows // 2, rows, columns // 2, columns)):
         seen = rect.under(window, layout)
@@ -136,8 +136,8 @@ def test_single_vectors_at_even_distances_are_one_run_where_both_sides_may_have_
 def test_full_rows_become_one_run() -> None:
     layout = Layout(1, 8, 8)
     rect = Rect(0, 8, 0, 8)
-    assert rect_runs(rect, View.whole(5, layout), View.whole(90, layout)) == [Run(5, 90, 64)]
-    assert len(rect_runs(Rect(0, 8, 0, 7), View.whole(5, layout), View.whole(90, layout))) == 8
+    assert rect_runs(rect, View.whole((5,), layout), View.whole((90,), layout)) == [Run(5, 90, 64)]
+    assert len(rect_runs(Rect(0, 8, 0, 7), View.whole((5,), layout), View.whole((90,), layout))) == 8
 
 
 def test_the_allocator_reuses_and_merges() -> None:
@@ -182,7 +182,7 @@ def test_missed_runs_are_the_rest_of_the_rectangle(
 ) -> None:
     layout, rect = Layout(1, height, width), Rect(0, height, 0, width)
     window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
-    runs = tap_runs(window, tap, rect, View.whole(0, layout), layout, View.part(0, rect), strides)
+    runs = tap_runs(window, tap, rect, View.whole((0,), layout), layout, View.part(0, rect), strides)
     missed = missed_runs(runs, rect, strides)
     assert all(run.second_stride < strides[1] for run in missed)
     found = sorted(r.second + (i << r.second_stride) for r in (*runs, *missed) for i in range(r.vectors))
