@@ -57,8 +57,8 @@ def test_digits_are_made_of_what_is_packed(groups: GroupProgram, packed: GroupPr
         (pair, *_) = [p for p in pairs if p is not None and p.whole == name]
         for digit in (pair.high.result, pair.low.result):
             assert packed.layout(digit).channels == 12
-            assert packed.layout(f"{digit}.packed_digit") == packed.layout(f"{name}.packed")
-            assert packed.tensors[f"{digit}.packed_digit"].codes == packed.tensors[digit].codes
+            assert packed.layout(f"{digit}.packed") == packed.layout(f"{name}.packed")
+            assert packed.tensors[f"{digit}.packed"].codes == packed.tensors[digit].codes
 
 
 def test_digits_and_what_is_packed_of_them_take_the_room_of_digits(groups: GroupProgram, packed: GroupProgram) -> None:

@@ -109,7 +109,7 @@ class _Candidates:
         made = {group.result for group in self.program.groups}
         yield from (name for name in self.program.tensors if name not in made)
         # Packing may requantize what it packs (`word_rewrites.sums_in_packing`), pixel by pixel.
-        yield from (stored.of for stored in self.program.tensors.values() if stored.role in (Role.PACKED, Role.DIGIT))
+        yield from (stored.of for stored in self.program.tensors.values() if stored.role is Role.PACKED)
         for group in self.program.groups:
             is_mean = self.program.tensors[group.result].role is Role.MEAN  # the taps of its window count
             if not _is_plain(group) or is_mean:

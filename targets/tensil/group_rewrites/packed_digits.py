@@ -1,7 +1,7 @@
 """Digits of packed channels: both digits of a tensor are made of its packed leftover channels, not packed themselves.
 
     have  high = round(v / 2^n); low = v - 2^n high; convolutions read leftover channels of both packed
-    want  p = packed(v); high.packed_digit = round(p / 2^n); low.packed_digit = p - 2^n of that; high and low without it
+    want  p = packed(v); high.packed = round(p / 2^n); low.packed = p - 2^n high.packed; high and low without these
 
 One tensor is packed instead of two, and nobody keeps the leftover channels of the digits beside their packed form:
 whole, they need as much local memory as without packing. What is packed from outside of the image is 0, and so are both
@@ -167,9 +167,8 @@ def packed_before_digits(
     made += _digits(pair, pair.whole, pair.high.result, pair.low.result, layout)
     smaller = [replace(program.tensors[digit.result], layout=layout) for digit in (pair.high, pair.low)]
     parts = {
-        key: (replace(main, weight=main.weight[:, :first]), replace(rest, tensor=helper.name))
-        for helper, terms in zip(helpers[1:], (split, split_of_low), strict=True)
-        for key, (main, rest) in terms.items()
+        key: (replace(main, weight=main.weight[:, :first]), rest)
+        for key, (main, rest) in (split | split_of_low).items()
     }
     groups: list[Group] = []
     for group in program.groups_with_terms(parts):
@@ -186,7 +185,7 @@ def _are_alike(a: Group, b: Group) -> bool:
 
 
 def _helper(digit: StoredTensor, layout: Layout) -> StoredTensor:
-    return digit.helper(Role.DIGIT, layout, (min(digit.low, 0), max(digit.high, 0)))
+    return digit.helper(Role.PACKED, layout, (min(digit.low, 0), max(digit.high, 0)))
 
 
 def _digits(pair: DigitPair, whole: str, high: str, low: str, layout: Layout) -> list[Group]:

@@ -24,7 +24,6 @@ class Role(Enum):
 
     VALUE = ""  # a value of the network
     PACKED = "packed"  # the leftover channels of neighbouring pixels of another tensor, in one vector
-    DIGIT = "packed_digit"  # a digit of packed channels, beside the same digit of the whole blocks
     PARTIAL = "partial"  # partial sums of another tensor's leftover channels
     LEFTOVERS = "leftovers"  # the leftover channels of another tensor, of several pixels in one vector
     SUMS = "sums"  # the sums of another tensor's leftover channels, before they are requantized

@@ -37,7 +37,7 @@ class NativeScales:
                     step = tensors[_source(group)] / _taps(group)
                 case Role.PARTIAL:  # sums of the group that it is a part of
                     step = _accumulator_step(groups[stored.of], tensors)
-                case Role.VALUE | Role.LEFTOVERS | Role.SUMS | Role.PIXELS | Role.DIGIT:
+                case Role.VALUE | Role.LEFTOVERS | Role.SUMS | Role.PIXELS:
                     step = _accumulator_step(group, tensors)
             accumulators[group.result] = step
             tensors.setdefault(group.result, step)

@@ -200,15 +200,12 @@ class TensorMemory:
     def fetch(self, tensor: Tensor, group: WordGroup, reads: Sequence[Tensor], times: int, scratch: int) -> None:
         """Bring a tensor from DRAM0 into local memory if it fits beside a useful amount of free space; or beside the
         least scratch, where passes would read it several times. Then what nobody reads now may make room for it, if
-        that moves less. One that gets digits is read twice, three times where it is packed first, and then overwritten:
-        it comes wherever it fits.
+        that moves less. One that gets digits is read twice, and then overwritten: it comes wherever it fits.
         """
         if tensor.local is not None:
             return
         useful = tensor.vectors if self._size == 1 else self._architecture.local_depth // 16  # of many small ones
-        is_packed = self.tensors[group.result, tensor.picture].role is Role.PACKED
-        if is_high_digit(group, self._architecture.data_type) or (is_packed and tensor.readers > 2):
-            useful = 0
+        useful = 0 if is_high_digit(group, self._architecture.data_type) else useful
         needed = tensor.vectors + (scratch if times > 1 else useful)
         while self.local.largest_gap()[1] < needed:
             others = [t for t in self.tensors.values() if t.local is not None and t not in reads]

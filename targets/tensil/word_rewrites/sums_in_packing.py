@@ -67,6 +67,8 @@ def _requantized(program: WordProgram, packed: StoredTensor, architecture: Archi
         return "the host reads or makes it"
     tensor, packer = program.tensors[name], groups[packed.name]
     made, first = groups[name], tensor.layout.channels // architecture.array_size * architecture.array_size
+    if name not in packer.tensors:
+        return "its packed channels are made of packed ones"
     constants = _constants(made, first, architecture)
     if constants is None:
         return "packing cannot requantize it, or gains nothing"
