@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d, Requantize
 from pefslc.ir.interpret import run_codes
@@ -62,24 +61,3 @@ def same(graph: Graph, wide: WideSums, inputs: Array) -> bool:
     (output,) = graph.outputs
     expected = run_codes(computed_by(graph, wide), {name: inputs})[output.value.name]
     return np.array_equal(run_codes(wide.graph, {name: inputs})[output.value.name], expected)
-
-
-def residual(seed: int, channels: int, size: int, blocks: int = 1) -> Graph:
-    """Eight-bit codes and weights: an image of three channels, a layer, and residual blocks of two layers each."""
-    rng = np.random.default_rng(seed)
-    b = GraphBuilder(f"residual{seed}")
-
-    def conv(x, relu: bool):  # type: ignore[no-untyped-def]
-        fan_in = x.type.channels * 9
-        top = max(int((1 << 18) / fan_in / 128), 2)
-        weight = rng.integers(-top, top + 1, (channels, x.type.channels, 3, 3))
-        s = b.conv(x, weight, rng.integers(-99, 99, channels), pads=(1, 1, 1, 1))
-        low = 0 if relu else -128
-        return b.steps(s, shift(s, 7, low, low + 255))
-
-    x = conv(b.input((1, 3, size, size), 8), relu=True)
-    for _ in range(blocks):
-        clamped = b.clamp(x, 0, 127)
-        total = b.sum(conv(conv(x, relu=True), relu=False), clamped)
-        x = b.steps(total, shift(total, 0, 0, 255))
-    return b.graph(x)

@@ -301,13 +301,9 @@ def _shown_groups(observe: Observer | None) -> Callable[[str, GroupProgram, bool
     return lambda name, after, changed: observe(name, print_groups(after), changed)
 
 
-def _faults_of_groups(program: GroupProgram, context: Context) -> list[str]:
-    return faults_of_groups(program, context.architecture.array_size)
-
-
 def _faults_of_words(program: WordProgram, context: Context) -> list[str]:
-    return faults_of_words(program, context.architecture, allow_overflow=context.allow_overflow)
+    return faults_of_words(program, context.data_type, allow_overflow=context.allow_overflow)
 
 
-_GROUPS: Form[GroupProgram] = Form(_faults_of_groups, print_groups)
+_GROUPS: Form[GroupProgram] = Form(lambda program, _: faults_of_groups(program), print_groups)
 _WORDS: Form[WordProgram] = Form(_faults_of_words, print_words)

@@ -132,23 +132,22 @@ def test_what_must_hold_of_groups_is_noticed(
     groups: GroupProgram, change: Callable[[GroupProgram], GroupProgram], fault: str
 ) -> None:
     """An empty fault: the change is legal, so that the rule next to it is not met by refusing everything."""
-    assert faults_of_groups(groups, BOARD.array_size) == []
-    found = faults_of_groups(change(groups), BOARD.array_size)
+    assert faults_of_groups(groups) == []
+    found = faults_of_groups(change(groups))
     assert any(fault in f for f in found) if fault else found == []
 
 
 def test_an_added_tensor_has_the_layout_of_the_sum(groups: GroupProgram) -> None:
     pooled = groups.groups[-1]
     wrong = replace(groups, groups=(*groups.groups[:-1], replace(pooled, steps=(AddTensor(groups.inputs[0].tensor),))))
-    assert any("of another layout" in fault for fault in faults_of_groups(wrong, BOARD.array_size))
+    assert any("of another layout" in fault for fault in faults_of_groups(wrong))
 
 
 def test_a_transposition_keeps_the_elements(groups: GroupProgram) -> None:
     pooled = groups.groups[-1]
     wrong = replace(pooled, head=TransposeHead(groups.inputs[0].tensor))
     assert any(
-        "number of elements" in f
-        for f in faults_of_groups(replace(groups, groups=(*groups.groups[:-1], wrong)), BOARD.array_size)
+        "number of elements" in f for f in faults_of_groups(replace(groups, groups=(*groups.groups[:-1], wrong)))
     )
 
 
@@ -216,13 +215,13 @@ WRONG_WORDS: list[tuple[Callable[[WordProgram], WordProgram], str]] = [
 def test_what_must_hold_of_words_is_noticed(
     words: WordProgram, change: Callable[[WordProgram], WordProgram], fault: str
 ) -> None:
-    assert faults_of_words(words, BOARD, allow_overflow=False) == []
-    found = faults_of_words(change(words), BOARD, allow_overflow=False)
+    assert faults_of_words(words, FP16, allow_overflow=False) == []
+    found = faults_of_words(change(words), FP16, allow_overflow=False)
     assert any(fault in f for f in found) if fault else found == []
 
 
 def test_sums_may_leave_the_data_type_where_that_is_allowed(words: WordProgram) -> None:
-    assert faults_of_words(wide(words, 1), BOARD, allow_overflow=True) == []
+    assert faults_of_words(wide(words, 1), FP16, allow_overflow=True) == []
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ class Spoils:
 
 
 def test_a_rewrite_that_leaves_an_illegal_program_is_named(groups: GroupProgram) -> None:
-    form = Form(lambda program, _: faults_of_groups(program, BOARD.array_size), print_groups)
+    form = Form(lambda program, _: faults_of_groups(program), print_groups)
     with pytest.raises(InternalError, match=r"rewrite 'spoils' left an illegal program: .*nobody makes"):
         rewritten(groups, [Spoils()], Context(BOARD), form)
     assert rewritten(groups, [Spoils()], Context(BOARD).without("spoils"), form) is groups

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from plain_support import board, compiled, driven, on_grid
 from tensil_support import emit, random_codes, simulate
-from wide_support import residual, shift
+from wide_support import shift
 
 import pefslc
 from builders import ModelBuilder
@@ -120,15 +120,6 @@ def test_in_several_passes_spilled_and_without_strides(fields: dict[str, int], t
     wanted = pefslc.load(path).run({"input": x})
     found = driven(compiled(path, architecture, require_exact=True), tmp_path, architecture, {"input": x})
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
-
-
-@pytest.mark.parametrize(("channels", "size", "name"), [(13, 12, "custom_perf"), (9, 8, "pynqz1")])
-def test_what_is_packed_before_it_gets_digits_keeps_its_rows(
-    channels: int, size: int, name: str, tmp_path: Path
-) -> None:
-    graph, architecture = residual(3, channels, size), load_architecture(name)
-    assert any(t.stored.role is Role.DIGIT for t in lower_graph(graph, Context(architecture)).program.tensors.values())
-    assert_exact(graph, architecture, tmp_path)
 
 
 def test_an_ordinary_host_gains_by_it_too(tmp_path: Path) -> None:

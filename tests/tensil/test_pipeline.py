@@ -164,7 +164,7 @@ def test_every_group_of_instructions_serves_the_operations_of_one_part(network: 
     inputs = [port.tensor for port in lowered.program.inputs]
     assert sorted(serving) == sorted([*inputs, *(group.result for group in lowered.schedule.groups)])
     roles = {tensor.stored.role for tensor in lowered.program.tensors.values()}
-    assert roles == {Role.VALUE, Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED, Role.LEFTOVERS, Role.DIGIT}
+    assert roles == {Role.VALUE, Role.PACKED, Role.PARTIAL, Role.SUMS, Role.TRANSPOSED, Role.LEFTOVERS}
 
 
 def test_the_cycles_of_layers_and_of_what_serves_none_are_the_total(network: Graph, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensil_support import emit, simulate
-from wide_support import extremes, residual, same, shift
+from wide_support import extremes, same, shift
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
@@ -175,6 +175,27 @@ def test_the_layers_above_take_every_way_of_adding_parts() -> None:
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
+
+
+def residual(seed: int, channels: int, size: int, blocks: int = 1) -> Graph:
+    """Eight-bit codes and weights: an image of three channels, a layer, and residual blocks of two layers each."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"residual{seed}")
+
+    def conv(x, relu: bool):  # type: ignore[no-untyped-def]
+        fan_in = x.type.channels * 9
+        top = max(int((1 << 18) / fan_in / 128), 2)
+        weight = rng.integers(-top, top + 1, (channels, x.type.channels, 3, 3))
+        s = b.conv(x, weight, rng.integers(-99, 99, channels), pads=(1, 1, 1, 1))
+        low = 0 if relu else -128
+        return b.steps(s, shift(s, 7, low, low + 255))
+
+    x = conv(b.input((1, 3, size, size), 8), relu=True)
+    for _ in range(blocks):
+        clamped = b.clamp(x, 0, 127)
+        total = b.sum(conv(conv(x, relu=True), relu=False), clamped)
+        x = b.steps(total, shift(total, 0, 0, 255))
+    return b.graph(x)
 
 
 @pytest.mark.parametrize(

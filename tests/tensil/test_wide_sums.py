@@ -253,10 +253,10 @@ def placed(graph: Graph) -> WordProgram:
 )
 def test_high_sums_are_verified(changes: dict[str, object], fault: str) -> None:
     program = placed(eight_bits(0))
-    assert faults_of_words(program, BOARD, allow_overflow=False) == []
+    assert faults_of_words(program, BOARD.data_type, allow_overflow=False) == []
     (group,) = (g for g in program.groups if g.add_high is not None)
     step = replace(group.add_high, **changes)  # type: ignore[type-var, arg-type]
     changed = replace(group, steps=(step, *group.steps[1:]))
     groups = [changed if g is group else g for g in program.groups]
-    faults = faults_of_words(program.with_groups(groups), BOARD, allow_overflow=False)
+    faults = faults_of_words(program.with_groups(groups), BOARD.data_type, allow_overflow=False)
     assert any(fault in f for f in faults)

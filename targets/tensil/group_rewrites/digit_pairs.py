@@ -12,8 +12,6 @@ __all__ = ["rewritten_in_pairs", "sums_in_pairs", "tensors_in_pairs"]
 
 # (the program, a group of it as it was at first) -> the program with that one rewritten; None where it stays.
 RewriteOne = Callable[[GroupProgram, Group], GroupProgram | None]
-# (the program, both of a pair by name) -> the program with both rewritten; None where each is rewritten on its own.
-RewriteBoth = Callable[[GroupProgram, str, str], GroupProgram | None]
 
 
 def sums_in_pairs(program: GroupProgram) -> dict[str, str]:
@@ -36,21 +34,14 @@ def tensors_in_pairs(program: GroupProgram) -> dict[str, str]:
     return found
 
 
-def rewritten_in_pairs(
-    program: GroupProgram, pairs: dict[str, str], rewrite: RewriteOne, both: RewriteBoth | None = None
-) -> GroupProgram:
-    """Each group rewritten on its own, and with the other one of its pair or not at all. A pair is offered to `both`
-    first.
-    """
+def rewritten_in_pairs(program: GroupProgram, pairs: dict[str, str], rewrite: RewriteOne) -> GroupProgram:
+    """Each group rewritten on its own, and with the other one of its pair or not at all."""
     groups, seen = {group.result: group for group in program.groups}, set[str]()
     for group in groups.values():
         together = [name for name in _both(group.result, pairs) if name in groups]
         if group.result in seen:
             continue
         seen.update(together)
-        if both is not None and len(together) == 2 and (found := both(program, *together)) is not None:
-            program = found
-            continue
         candidate: GroupProgram | None = program
         for name in together:
             candidate = None if candidate is None else rewrite(candidate, groups[name])

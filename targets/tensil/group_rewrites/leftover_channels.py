@@ -29,7 +29,6 @@ from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.group_rewrites.convolution_cost import convolution_cycles
 from pefslc.targets.tensil.group_rewrites.digit_pairs import rewritten_in_pairs, sums_in_pairs, tensors_in_pairs
 from pefslc.targets.tensil.group_rewrites.input_packing import lane_offsets, shrink
-from pefslc.targets.tensil.group_rewrites.packed_digits import Packing, with_digits_packed
 from pefslc.targets.tensil.group_rewrites.plain_ends import is_quantized_input
 from pefslc.targets.tensil.group_rewrites.room import has_room
 from pefslc.targets.tensil.groups.group import Group, LinearHead, Term, Weights
@@ -113,12 +112,7 @@ class PackLeftovers:
             LOG.debug("%s: %s is not packed: local memory has no room", self.name, group.result)
             return None
 
-        def digits_packed(program: GroupProgram, first: str, second: str) -> GroupProgram | None:
-            return with_digits_packed(
-                program, first, second, lambda g: _packing(program, g, architecture, whole=False), packed, architecture
-            )
-
-        return rewritten_in_pairs(program, tensors_in_pairs(program), packed, digits_packed)
+        return rewritten_in_pairs(program, tensors_in_pairs(program), packed)
 
 
 def _reads_are_split(program: GroupProgram, tensor: str, split: dict[TermKey, tuple[Term, Term]]) -> bool:
@@ -250,7 +244,10 @@ def _cycles_with_packed_inputs(weight: Weights, pixels: int, architecture: Archi
     return convolution_cycles(weight[:, :-leftover], pixels, architecture) + least
 
 
-def _packing(program: GroupProgram, group: Group, architecture: Architecture, *, whole: bool) -> Packing | None:
+_Packing = tuple[StoredTensor, Group, dict[TermKey, tuple[Term, Term]]]
+
+
+def _packing(program: GroupProgram, group: Group, architecture: Architecture, *, whole: bool) -> _Packing | None:
     """The packed tensor, the group that makes it, and its readers' terms split in two; None where that does not pay.
 
     whole  a tensor without a whole block is packed, too: then the first parts of the terms hold nothing
@@ -281,7 +278,7 @@ def _packed_by(
     architecture: Architecture,
     *,
     whole: bool,
-) -> tuple[int, Packing]:
+) -> tuple[int, _Packing]:
     """Cycles saved with leftover channels at these offsets packed in one block or more, and the packing, in which the
     terms are split that gain by it; of a whole tensor those, too, that lose nothing: it may be gone then.
     """

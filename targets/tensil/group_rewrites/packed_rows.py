@@ -37,7 +37,7 @@ class PackRows:
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         for packed in [stored for stored in program.tensors.values() if stored.role is Role.PACKED]:
-            if program.is_read_otherwise(packed.name):  # what is packed before it gets digits is added to one of them
+            if program.is_read_otherwise(packed.name):  # as it lies
                 continue
             ways = list(_ways(program, packed, context.architecture))
             best = min(ways, key=lambda way: way.cycles(context.architecture), default=None)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from pefslc.targets.tensil.groups.group import AddTensor, Limit, LinearHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import vector_beats
 
-__all__ = ["clamped_addends", "has_room", "moved_cycles"]
+__all__ = ["clamped_addends", "has_room"]
 
 _WEIGHTS_SHARE = 8  # this part of local memory stays free for weights
 
@@ -40,39 +38,6 @@ def has_room(program: GroupProgram, helper: str, architecture: Architecture) -> 
         if sum(program.layout(t).vectors(architecture.array_size) for t in live) > room:
             return False
     return True
-
-
-def moved_cycles(program: GroupProgram, architecture: Architecture) -> int:
-    """About the cycles of moving tensors to DRAM0 and back where local memory cannot hold all that is live: those
-    first, the largest first, that a group neither reads nor makes.
-    """
-    clamped, together = clamped_addends(program), summed_together(program)
-    groups = [group for group in program.groups if group.result not in clamped and group.result not in together]
-    reads: dict[str, set[str]] = {}
-    for group in program.groups:
-        read = {clamped.get(tensor, tensor) for tensor in group.tensors if tensor not in together}
-        reads.setdefault(together.get(group.result, group.result), set()).update(read)
-    last = {tensor: i for i, group in enumerate(groups) for tensor in (group.result, *reads[group.result])}
-    vectors = {name: tensor.layout.vectors(architecture.array_size) for name, tensor in program.tensors.items()}
-    room = architecture.local_depth - architecture.local_depth // _WEIGHTS_SHARE
-    local: set[str] = set()
-    moved = 0
-    for i, group in enumerate(groups):
-        used = {group.result, *reads[group.result]}
-        lent = {step.tensor for step in group.steps if isinstance(step, AddTensor) and _is_overwritten(step, i, last)}
-        local |= used
-        idle = sorted((vectors[name], name) for name in local - used)
-        while idle and sum(vectors[name] for name in local - lent) > room:
-            size, name = idle.pop()
-            local.remove(name)
-            moved += 2 * size
-        local = {name for name in local if last[name] > i}
-    return moved * vector_beats(architecture)
-
-
-def _is_overwritten(step: AddTensor, place: int, last: Mapping[str, int]) -> bool:
-    """Whether the result lies where the tensor lies that is added: a low digit, where it is of."""
-    return step.within is not None and last[step.tensor] == place
 
 
 def summed_together(program: GroupProgram) -> dict[str, str]:

@@ -27,7 +27,6 @@ __all__ = [
     "Term",
     "TransposeHead",
     "Weights",
-    "copies_first",
     "is_copy",
 ]
 
@@ -52,12 +51,6 @@ def is_copy(weight: Weights, window: Window, factor: int = 1) -> bool:
     if window != Window(kernel=(1, 1)):
         return False
     return np.array_equal(weight, np.eye(len(weight), dtype=np.int64)[:, :, None, None] * factor)
-
-
-def copies_first(weight: Weights, window: Window, factor: int = 1) -> bool:
-    """Whether a convolution [C_out, C_in, KH, KW] is the first channels of its input, all or fewer, times `factor`."""
-    first = len(weight)
-    return first <= weight.shape[1] and is_copy(weight[:, :first], window, factor) and not weight[:, first:].any()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +140,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class AddTensor:
-    """accumulators += a stored tensor of the same layout, or the whole blocks of its first channels.
+    """accumulators += a stored tensor of the same layout.
 
     within  where the sum is known to lie, for what interval arithmetic does not see; None where it sees all
     """

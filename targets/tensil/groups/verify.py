@@ -6,16 +6,15 @@ Asked after selection and after each rewrite that changed the program (`pipeline
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from pefslc.targets.tensil.groups.group import AddTensor, Group, LinearHead, MaxHead, Term, TransposeHead
 from pefslc.targets.tensil.groups.group_program import GroupProgram, Role
 from pefslc.targets.tensil.groups.layout import Layout
 
-__all__ = ["faults_of_groups", "faults_of_order", "holds_first_blocks"]
+__all__ = ["faults_of_groups", "faults_of_order"]
 
 
-def faults_of_groups(program: GroupProgram, array_size: int) -> list[str]:
+def faults_of_groups(program: GroupProgram) -> list[str]:
     """Every rule that is broken, with the group or tensor; none for a legal program."""
     faults = [*_faults_of_tensors(program)]
     faults += faults_of_order(
@@ -25,11 +24,7 @@ def faults_of_groups(program: GroupProgram, array_size: int) -> list[str]:
         program.tensors,
     )
     if not faults:  # what follows looks up tensors
-        faults += [
-            f"{group.result}: {fault}"
-            for group in program.groups
-            for fault in _faults_of_group(program, group, array_size)
-        ]
+        faults += [f"{group.result}: {fault}" for group in program.groups for fault in _faults_of_group(program, group)]
     return faults
 
 
@@ -61,7 +56,7 @@ def _faults_of_tensors(program: GroupProgram) -> Iterator[str]:
             yield f"{name}: is empty"
 
 
-def _faults_of_group(program: GroupProgram, group: Group, array_size: int) -> Iterator[str]:
+def _faults_of_group(program: GroupProgram, group: Group) -> Iterator[str]:
     if program.layout(group.result) != group.layout:
         yield f"its layout is {group.layout}, its tensor's {program.layout(group.result)}"
     match group.head:
@@ -83,17 +78,8 @@ def _faults_of_group(program: GroupProgram, group: Group, array_size: int) -> It
             if source.channels * source.pixels != group.layout.channels * group.layout.pixels:
                 yield "a transposition changes the number of elements"
     for step in group.steps:
-        if isinstance(step, AddTensor):
-            added = program.layout(step.tensor)
-            if not holds_first_blocks(added, group.layout, array_size):
-                yield f"adds {step.tensor} of another layout"
-
-
-def holds_first_blocks(source: Layout, layout: Layout, array_size: int) -> bool:
-    """Whether a tensor lies as `layout`, or its first blocks do, whose lanes all hold channels."""
-    if source.channels > layout.channels and layout.channels % array_size == 0:
-        return replace(source, channels=layout.channels) == layout
-    return source == layout
+        if isinstance(step, AddTensor) and program.layout(step.tensor) != group.layout:
+            yield f"adds {step.tensor} of another layout"
 
 
 def faults_of_term(term: Term, source: Layout, output: Layout) -> Iterator[str]:

@@ -102,7 +102,7 @@ class BatchPlaces:
         if not self._is_enough(found):
             return False
         for tensor in dying:
-            tensor.lent = tensor.vectors
+            tensor.lent = True
         self._dead = pool.intervals
         return True
 

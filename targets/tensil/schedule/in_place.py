@@ -6,7 +6,7 @@ all others lie as they always did.
 
 from __future__ import annotations
 
-from pefslc.targets.tensil.groups.group import copies_first, is_copy
+from pefslc.targets.tensil.groups.group import is_copy
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.steps import Accumulate
 from pefslc.targets.tensil.words.word_group import WordGroup
@@ -20,7 +20,7 @@ def is_high_digit(group: WordGroup, data_type: DataType) -> bool:
         return False
     (term,) = group.terms
     word = int(term.weight.max(initial=0))
-    return 0 < word < data_type.one and copies_first(term.weight, term.window, word)
+    return 0 < word < data_type.one and is_copy(term.weight, term.window, word)
 
 
 def overwritten(group: WordGroup, data_type: DataType) -> str | None:

@@ -52,7 +52,7 @@ class Tensor:
 
     local  where each of its blocks begins in local memory
     whole  whether somebody reads it who needs its blocks one behind the other
-    lent   so many vectors of its place are its reader's result's, too, which they go to when nobody reads it any more
+    lent   its place is that of its reader's results, too, whose it is when nobody reads it any more
     """
 
     name: str
@@ -64,11 +64,7 @@ class Tensor:
     dram: int | None = None
     readers: int = 0
     whole: bool = False
-    lent: int = 0
-
-    def behind(self, base: int) -> tuple[int, ...]:
-        """Where its blocks begin if they lie one behind the other from there on."""
-        return tuple(range(base, base + self.vectors, self.layout.pixels))
+    lent: bool = False
 
 
 class TensorMemory:
@@ -152,7 +148,7 @@ class TensorMemory:
         pixels = tensor.layout.pixels
         base = self.local.allocate(tensor.vectors, at_end=at_end)
         if base is not None:
-            return tensor.behind(base)
+            return tuple(range(base, base + tensor.vectors, pixels))
         found: list[int] = []
         for _ in range(0, tensor.vectors if apart and not tensor.whole else 0, pixels):
             place = self.local.allocate(pixels, at_end=at_end)
@@ -273,17 +269,16 @@ class TensorMemory:
         if name is None:
             return None
         tensor, result = self.tensors[name, pictures[0]], self.tensors[group.result, pictures[0]]
-        if tensor.local is None or tensor.readers != 1 or tensor.vectors < result.vectors:
+        if tensor.local is None or tensor.readers != 1 or tensor.vectors != result.vectors:
             return None
-        assert tensor.local == tensor.behind(tensor.local[0]), "only a batch's tensors lie apart"
-        result.local = result.behind(tensor.local[0])
+        result.local = tensor.local
         needs = self.needs_of(group, pictures, weight_rows, tile_rows)
         if group.add_high is not None:
             needs = replace(needs, staging=True)
         if self.local.largest_gap()[1] < needs.comfortable:
             result.local = None
             return None
-        tensor.lent = result.vectors
+        tensor.lent = True
         return needs
 
     def bystanders(self, results: Sequence[Tensor], reads: Sequence[Tensor]) -> list[Tensor]:
@@ -334,8 +329,6 @@ class TensorMemory:
         if tensor.local is not None:
             if not tensor.lent:
                 self.give_back(tensor.local, tensor.layout.pixels)
-            elif tensor.lent < tensor.vectors:  # its blocks lie one behind the other
-                self.local.release(tensor.local[0] + tensor.lent, tensor.vectors - tensor.lent)
             tensor.local = None
         if tensor.dram is not None and tensor.dram not in self._fixed:
             self._dram0.release(tensor.dram, tensor.vectors)

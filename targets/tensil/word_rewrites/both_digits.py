@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pefslc.targets.tensil.groups.group import copies_first, is_copy
+from pefslc.targets.tensil.groups.group import is_copy
 from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.rewriting.rewrite import LOG, Context
@@ -60,7 +60,7 @@ def _scaled_at_once(group: WordGroup, data_type: DataType) -> WordGroup:
     if len(group.terms) != 1 or group.bias.any() or group.stationary or group.carried:
         return group
     (term,), first = group.terms, group.steps[:1]
-    if not first or not isinstance(first[0], Multiply) or not copies_first(term.weight, term.window, data_type.one):
+    if not first or not isinstance(first[0], Multiply) or not is_copy(term.weight, term.window, data_type.one):
         return group
     step, ends = first[0], np.stack(group.partial)
     low, high = apply_steps([step], ends, data_type)

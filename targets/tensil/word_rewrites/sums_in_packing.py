@@ -63,12 +63,10 @@ class RequantizeWhilePacking:
 def _requantized(program: WordProgram, packed: StoredTensor, architecture: Architecture) -> WordProgram | str:
     """The program without the leftover channels of one tensor, or why they stay."""
     name, groups = packed.of, {group.result: group for group in program.groups}
-    if name in program.output_tensors or name not in groups:
-        return "the host reads or makes it"
+    if name in program.output_tensors:
+        return "it is an output"
     tensor, packer = program.tensors[name], groups[packed.name]
     made, first = groups[name], tensor.layout.channels // architecture.array_size * architecture.array_size
-    if name not in packer.tensors:
-        return "its packed channels are made of packed ones"
     constants = _constants(made, first, architecture)
     if constants is None:
         return "packing cannot requantize it, or gains nothing"

@@ -11,8 +11,8 @@ import numpy as np
 
 from pefslc.numeric.accumulate import prefix_bounds
 from pefslc.targets.tensil.groups.group import MaxHead, TransposeHead
-from pefslc.targets.tensil.groups.verify import faults_of_order, holds_first_blocks
-from pefslc.targets.tensil.machine.architecture import Architecture, DataType
+from pefslc.targets.tensil.groups.verify import faults_of_order
+from pefslc.targets.tensil.machine.architecture import DataType
 from pefslc.targets.tensil.words.steps import (
     Accumulate,
     AddHigh,
@@ -28,7 +28,7 @@ from pefslc.targets.tensil.words.word_program import WordProgram
 __all__ = ["faults_of_words"]
 
 
-def faults_of_words(program: WordProgram, architecture: Architecture, *, allow_overflow: bool) -> list[str]:
+def faults_of_words(program: WordProgram, data_type: DataType, *, allow_overflow: bool) -> list[str]:
     """Every rule that is broken, with the group or tensor; none for a legal program.
 
     allow_overflow  sums may leave the data type, as in native arithmetic
@@ -46,15 +46,12 @@ def faults_of_words(program: WordProgram, architecture: Architecture, *, allow_o
         faults += [
             f"{group.result}: {fault}"
             for group in program.groups
-            for fault in _faults_of_group(program, group, architecture, sums_fit=sums_fit)
+            for fault in _faults_of_group(program, group, data_type, sums_fit=sums_fit)
         ]
     return faults
 
 
-def _faults_of_group(
-    program: WordProgram, group: WordGroup, architecture: Architecture, *, sums_fit: bool
-) -> Iterator[str]:
-    data_type = architecture.data_type
+def _faults_of_group(program: WordProgram, group: WordGroup, data_type: DataType, *, sums_fit: bool) -> Iterator[str]:
     # Where weights move, the result lies transposed: a row for each channel.
     channels = group.layout.channels if group.stationary is None else group.layout.height
     if program.layout(group.result) != group.layout:
@@ -77,7 +74,7 @@ def _faults_of_group(
         yield "has terms, and no head that sums them"
     elif isinstance(group.head, MaxHead) and program.layout(group.head.tensor).channels != channels:
         yield "a maximum changes the number of channels"
-    yield from _faults_of_steps(program, group, architecture)
+    yield from _faults_of_steps(program, group, data_type)
     yield from _faults_of_offsets(program, group, data_type)
 
 
@@ -111,15 +108,14 @@ def _faults_of_offsets(program: WordProgram, group: WordGroup, data_type: DataTy
         yield "high sums are of a tensor that is stored with an offset"
 
 
-def _faults_of_steps(program: WordProgram, group: WordGroup, architecture: Architecture) -> Iterator[str]:
-    data_type = architecture.data_type
+def _faults_of_steps(program: WordProgram, group: WordGroup, data_type: DataType) -> Iterator[str]:
     carried = {maker.result: maker.carried + program.tensors[maker.result].offset for maker in program.groups}
     for step in group.steps:
         match step:
             case AddHigh():
                 yield from _faults_of_high_sums(program, group, step, data_type)
             case Accumulate():
-                if not holds_first_blocks(program.layout(step.tensor), group.layout, architecture.array_size):
+                if program.layout(step.tensor) != group.layout:
                     yield f"adds {step.tensor} of another layout"
                 if step.low > step.high:
                     yield f"adds words from {step.low} to {step.high}"
