@@ -100,7 +100,7 @@ def test_the_array_holds_each_tile_though_its_rows_of_zeros_are_not_stored(
 
 def test_what_hides_simd_are_the_rows_that_are_read(custom_perf: Architecture) -> None:
     rows = np.eye(12, dtype=np.int64) * (np.arange(12) % 3 == 0)
-    emitter, tile = Emitter(custom_perf, {256: 0}), Tile(0, 0, 0, (0, 0), True, False, rows)
+    tile = Tile(0, 0, 0, (0, 0), True, False, rows)
     assert hidden_behind(tile, custom_perf, is_read=True) - hidden_behind(tile, custom_perf, is_read=False) == 3 * 4
 
 
