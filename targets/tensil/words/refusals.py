@@ -12,7 +12,10 @@ from pefslc.targets.tensil.machine.architecture import DataType
 
 __all__ = ["NOT_STRAIGHT", "NO_SHIFT", "codes_too_wide", "lack_of_bits", "no_exact_sequence", "weights_too_wide"]
 
-NO_SHIFT = "its Quant is no rounding shift: BatchNorm is kept, or a scale is no power of two"
+NO_SHIFT = (
+    "its Quant is no rounding shift, the same for all channels: BatchNorm is kept, a scale is no power of two, or the"
+    " channels of wide sums have several"
+)
 NOT_STRAIGHT = "its Quant is no straight line: multiplications per channel are off by more than 1"
 
 
