@@ -7,8 +7,9 @@ import pytest
 from matrix_steps_by_hand import FP8, FP16, by_hand, clamp, holds_words_only, wanted
 
 from pefslc.targets.tensil.machine.architecture import DataType
-from pefslc.targets.tensil.matrix import matrix_plan as matrix_plan_module
-from pefslc.targets.tensil.matrix.matrix_plan import LARGEST_CHECK, Addend, MatrixPlan, matrix_plan_with_addend
+from pefslc.targets.tensil.matrix import addition_plan
+from pefslc.targets.tensil.matrix.addition_plan import Addend, matrix_plan_with_addend
+from pefslc.targets.tensil.matrix.matrix_plan import LARGEST_CHECK, MatrixPlan
 from pefslc.targets.tensil.matrix.matrix_steps import AddByMatrix, AddWord, Diagonal, DiagonalAgain, apply_matrix_steps
 from pefslc.targets.tensil.words.steps import Maximum, Minimum, Multiply, RawStep
 
@@ -129,7 +130,7 @@ def test_any_steps_around_an_addition_have_an_exact_plan_or_none(seed: int) -> N
 def test_pairs_of_words_and_addends_are_not_tried_beyond_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words that both ways treat alike are one: the 21 in [-10, 10] make 11 codes, the addends are 8."""
     for limit, exists in ((88, True), (87, False)):
-        monkeypatch.setattr(matrix_plan_module, "_LARGEST_GRID", limit)
+        monkeypatch.setattr(addition_plan, "_LARGEST_GRID", limit)
         matrix_plan_with_addend.cache_clear()
         plan = matrix_plan_with_addend((Multiply(8),), (), -10, 10, Addend(-4, 3), FP8)
         assert (plan is not None) == exists
@@ -146,5 +147,5 @@ def test_pairs_of_words_of_32_bits_are_told_apart() -> None:
     ends = np.array([-(1 << 31), -(1 << 30), -1, 0, 1, 1 << 30, (1 << 31) - 1])
     a, b = (r.choice(ends, 400) for _ in range(2))
     pairs = np.stack([a, b])
-    first = matrix_plan_module._first_of_each_pair(a, b)
+    first = addition_plan._first_of_each_pair(a, b)
     assert sorted(first) == sorted(np.unique(pairs, axis=1, return_index=True)[1])

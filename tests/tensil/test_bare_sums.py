@@ -13,8 +13,7 @@ from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.machine.architecture import load_architecture
-from pefslc.targets.tensil.matrix import matrix_plan as matrix_plan_module
-from pefslc.targets.tensil.matrix import resident_rows
+from pefslc.targets.tensil.matrix import addition_plan, resident_rows
 from pefslc.targets.tensil.schedule import pass_steps
 
 
@@ -54,13 +53,13 @@ def test_networks_are_exact_and_faster_with_the_second_product(
         if without:
             for module in (resident_rows, pass_steps):
                 monkeypatch.setattr(module, "bare_plan", lambda *_: None)
-            monkeypatch.setattr(matrix_plan_module, "_with_upper_clip_after", lambda *_: ())
-            matrix_plan_module.matrix_plan_with_addend.cache_clear()
+            monkeypatch.setattr(addition_plan, "_with_upper_clip_after", lambda *_: ())
+            addition_plan.matrix_plan_with_addend.cache_clear()
         emission = emit(graph, machine, tmp_path)
         found = simulate(graph, emission, tmp_path, inputs)
         assert all(np.array_equal(found[o.name], expected[o.value.name]) for o in graph.outputs)
         cycles.append(emission.cycles)
-    matrix_plan_module.matrix_plan_with_addend.cache_clear()
+    addition_plan.matrix_plan_with_addend.cache_clear()
     shorter, longer = cycles
     assert shorter is not None
     assert longer is not None

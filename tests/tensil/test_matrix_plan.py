@@ -7,13 +7,12 @@ import pytest
 from matrix_steps_by_hand import FP8, FP16, by_hand, holds_words_only, wanted
 
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.matrix.addition_plan import Addend, matrix_plan_with_addend
 from pefslc.targets.tensil.matrix.matrix_plan import (
     LARGEST_CHECK,
-    Addend,
     MatrixPlan,
     is_certified_chain,
     matrix_plan,
-    matrix_plan_with_addend,
     plan_of_bare_sums,
 )
 from pefslc.targets.tensil.matrix.matrix_steps import (

@@ -15,10 +15,9 @@ from builders import ModelBuilder, import_bytes, lower
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.tensil.machine.architecture import load_architecture
+from pefslc.targets.tensil.matrix.addition_plan import Addend, matrix_plan_with_addend
 from pefslc.targets.tensil.matrix.matrix_plan import (
-    Addend,
     matrix_plan,
-    matrix_plan_with_addend,
     plan_of_bare_sums,
 )
 from pefslc.targets.tensil.pipeline import lower_graph

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pefslc.targets.tensil.machine.architecture import DataType
+from pefslc.targets.tensil.matrix.addition_plan import Addend, matrix_plan_with_addend
 from pefslc.targets.tensil.matrix.channel_plan import channel_plan
 from pefslc.targets.tensil.matrix.matrix_plan import (
-    Addend,
     MatrixPlan,
     matrix_plan,
-    matrix_plan_with_addend,
     plan_of_bare_sums,
 )
 from pefslc.targets.tensil.words.steps import Accumulate, AddHigh, ChannelAdd, ChannelMultiply, RawStep
