@@ -60,7 +60,7 @@ def test_packed_networks_equal_the_interpreter(bench, sanitizer_flags):  # type:
         if cpu.order.weights is None:  # others read weights of 16 bits
             assert packed < unpacked * bits / 8 + 1500  # biases
     assert len(LAYOUTS) > 5
-    bench.check(("-O1", *sanitizer_flags), runs=2)
+    bench.check(sanitizer_flags, runs=2)
 
 
 def test_a_later_pass_begins_at_the_whole_bytes_of_all_outputs_before_it(bench):  # type: ignore[no-untyped-def]
@@ -77,7 +77,7 @@ def test_a_later_pass_begins_at_the_whole_bytes_of_all_outputs_before_it(bench):
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(6):
         bench.add(random_graphs(700 + i), CTarget(pack=True, cpu=LAYOUTS[(i + 2) % len(LAYOUTS)]))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 def test_codes_come_back_from_their_bits() -> None:

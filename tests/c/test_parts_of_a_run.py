@@ -40,7 +40,7 @@ def test_a_run_in_calls_equals_the_interpreter(cpu, bench, build_graph, random_g
     for seed, most in enumerate((1, 50, 400, 10**9)):
         if (seed + LAYOUTS.index(cpu)) % 2:
             bench.add(random_graphs(seed), CTarget(steps=most, cpu=cpu, caller_arena=seed % 3 == 0))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 @pytest.mark.parametrize("openmp", [False, True])

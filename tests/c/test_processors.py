@@ -67,7 +67,18 @@ def test_kernels_equal_the_interpreter(cpu, level, bench, sanitizer_flags):  # t
     target = CTarget(cpu=cpu)
     seed = 1 + 7 * CPUS.index(next(row for row in CPUS if row.name == cpu)) + 3 * LEVELS.index(level)
     bench.add(kernels_graph("kernels", seed), target)
-    bench.check(("-O1", *level.flags, *sanitizer_flags))
+    bench.check((*level.flags, *sanitizer_flags))
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_optimized_kernels_equal_the_interpreter(level, bench, gcc):  # type: ignore[no-untyped-def]
+    """And gcc, which warns of some faults only where it optimizes, has nothing to say."""
+    if not level.runs_here:
+        pytest.skip(f"this machine has no {level.name}")
+    bench.cc = gcc
+    for i, cpu in enumerate(level.cpus):
+        bench.add(kernels_graph(f"kernels{i}", 200 + 20 * LEVELS.index(level) + i), CTarget(cpu=cpu))
+    bench.check(("-O2", *level.flags))
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)

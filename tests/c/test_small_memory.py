@@ -63,13 +63,13 @@ def test_chains_equal_the_interpreter(bench, sanitizer_flags):  # type: ignore[n
         program = plan_program(graph)
         overlaid += sum(map(plan_arena(program, SMALL, inputs=True).overlaid, program.steps))
     assert overlaid > 3 * len(LAYOUTS)
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(8):
         bench.add(random_graphs(500 + i), CTarget(memory=SMALL, cpu=LAYOUTS[i % len(LAYOUTS)], caller_arena=i % 3 != 0))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 def _wide(name: str, seed: int) -> Graph:
@@ -91,7 +91,7 @@ def test_results_of_several_passes_equal_the_interpreter(bench, sanitizer_flags)
         runs = [step for step in program.steps if isinstance(step, DotStep) and step.parts[0].run]
         assert any(map(arena.overlaid, runs))
         assert list(overlaps(arena, program)) == []
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 def _at(arena: Arena, source: Slot, offset: int) -> Arena:

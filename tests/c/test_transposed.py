@@ -46,7 +46,7 @@ def test_transposed_convolutions_equal_the_interpreter(  # type: ignore[no-untyp
     for i in range(_GRAPHS_PER_PROGRAM):
         graph = random_transposed(build_graph, requantize_randomly, batch * _GRAPHS_PER_PROGRAM + i)
         bench.add(graph, CTarget(caller_arena=i % 3 == 0))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 def test_phases_of_one_form_are_one_function_and_no_weight_is_stored_twice(build_graph):  # type: ignore[no-untyped-def]

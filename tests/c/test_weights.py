@@ -71,7 +71,7 @@ def test_the_file_has_each_array_little_endian_at_a_multiple_of_8_bytes() -> Non
 def test_a_program_that_is_handed_its_weights_equals_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(8):
         bench.add(random_graphs(i), CTarget(caller_arena=i % 3 == 0, weights="binary"))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(sanitizer_flags)
 
 
 _STATUSES = """

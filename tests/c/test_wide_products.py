@@ -60,7 +60,7 @@ def test_codes_behind_batch_norm_equal_the_interpreter(bits, slope, bench, build
     assert bent == {"y1"}, "one line is one multiplication"
     assert not any("threshold" in report for report in reports)
     assert bits == 8 or any("two words" in report for report in reports)
-    bench.check(("-O1", *sanitizer_flags), runs=20)
+    bench.check(sanitizer_flags, runs=20)
 
 
 def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
@@ -76,7 +76,7 @@ def test_sixteen_bits_times_sixteen_bits_are_multiplications(bench, build_graph,
     assert sums.type.codes.high > 1 << 34
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert sum("words" in report for report in reports) == 2, reports
-    bench.check(("-O1", *sanitizer_flags), runs=20)
+    bench.check(sanitizer_flags, runs=20)
 
 
 def graph_of_function(build_graph, function, name, weight_bits=8, out_bits=12, reach=3):  # type: ignore[no-untyped-def]
@@ -105,7 +105,7 @@ def test_a_tanh_of_many_steps_is_polynomials(weight_bits, out_bits, reach, bench
     constants = emission.details["constant_bytes"]
     assert isinstance(constants, int)
     assert constants < 2 * 72 + (1 << 15)
-    bench.check(("-O1", *sanitizer_flags), runs=40)
+    bench.check(sanitizer_flags, runs=40)
 
 
 def test_a_function_of_pieces_is_one_table_for_all_channels(bench, build_graph, sanitizer_flags):  # type: ignore[no-untyped-def]
@@ -113,7 +113,7 @@ def test_a_function_of_pieces_is_one_table_for_all_channels(bench, build_graph, 
     bench.add(graph)
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert any("for all channels" in report for report in reports), reports
-    bench.check(("-O1", *sanitizer_flags), runs=20)
+    bench.check(sanitizer_flags, runs=20)
 
 
 def graph_of_ties(build_graph):  # type: ignore[no-untyped-def]
@@ -134,7 +134,7 @@ def test_ties_to_even_are_compared_where_a_floor_takes_them_all_up(bench, build_
     reports = [str(r) for r in CTarget().lower(graph, TargetOptions()).ops.values()]
     assert sum("ties to even" in report for report in reports) == 5, reports
     assert not any("threshold" in report for report in reports)
-    bench.check(("-O1", *sanitizer_flags), runs=40)
+    bench.check(sanitizer_flags, runs=40)
 
 
 def test_clang_has_nothing_to_say_about_ties(bench, build_graph, clang_is_silent):  # type: ignore[no-untyped-def]
