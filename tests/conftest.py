@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,11 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+
+# Where the environment forbids it, each of hundreds of processes would compile every module again, and so would pytest
+# the tests. `__pycache__` is in .gitignore.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The same examples in every run: what fails was changed. `make explore` draws others, and prints how to reproduce them.
 settings.register_profile("same", database=None, deadline=None, derandomize=True)

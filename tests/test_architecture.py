@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -80,38 +82,47 @@ def python_files() -> list[tuple[str, Path]]:
 MODULES = dict(python_files())
 
 
+def statements(body: Iterable[ast.AST], typing_only: bool, late: bool) -> Iterator[tuple[ast.AST, bool, bool]]:
+    """Each statement at any depth, whether it is for types alone, and whether it is in a function."""
+    for node in body:
+        yield node, typing_only, late
+        for_types = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(node, name, ()), typing_only or for_types, late or inside)
+
+
 def imports(module: str, path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text(), str(path))
-    typing_only = set() if module == "pefslc" else {  # what it imports for types it loads on demand
-        id(n) for branch in ast.walk(tree)
-        if isinstance(branch, ast.If) and isinstance(branch.test, ast.Name) and branch.test.id == "TYPE_CHECKING"
-        for n in ast.walk(branch)
-    }  # fmt: skip
-    late = {
-        id(n) for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for n in ast.walk(function)
-    }  # fmt: skip
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
+    for node, typing_only, late in statements(tree.body, False, False):
+        if typing_only and module != "pefslc":  # what `pefslc` imports for types it loads on demand
             continue
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(module, alias.name, id(node) in late, node.lineno, False)
+                yield Import(module, alias.name, late, node.lineno, False)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             for alias in node.names:
                 name = f"{base}.{alias.name}"
-                yield Import(module, name if name in MODULES else base, id(node) in late, node.lineno, node.level > 0)
+                yield Import(module, name if name in MODULES else base, late, node.lineno, node.level > 0)
 
 
-ALL = [i for module, path in MODULES.items() for i in imports(module, path)]
+@cache
+def all_imports() -> list[Import]:
+    """Of the package. Not when this file is loaded, which every process of a run does."""
+    return [i for module, path in MODULES.items() for i in imports(module, path)]
+
+
+@cache
+def ours() -> list[Import]:
+    return [i for i in all_imports() if i.imported.split(".")[0] == "pefslc"]
+
+
 TENSIL = "targets.tensil"
 STARTS = {"__main__", "console", "driver", "fewshot.system"}  # rooms that load on demand
 TRAINING = {"train", "fewshot.networks", "fewshot.sweep"}  # rooms that need the extra `train`
 NUMPY_ALONE = {name for names in FLOORS[:4] for name in names} | {"passes"}
 PACKAGES = {module for module, path in MODULES.items() if path.name == "__init__.py"}
-OURS = [i for i in ALL if i.imported.split(".")[0] == "pefslc"]
 
 
 def room(module: str) -> str:
@@ -129,7 +140,8 @@ def tensil_room(module: str) -> str:
     return parts[0] if len(parts) > 1 or module in PACKAGES else ""
 
 
-OURS_OF_TENSIL = [i for i in OURS if room(i.importer) == TENSIL == room(i.imported)]
+def ours_of_tensil() -> list[Import]:
+    return [i for i in ours() if room(i.importer) == TENSIL == room(i.imported)]
 
 
 def circles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -149,7 +161,7 @@ def upward(floors: Sequence[Sequence[str]], room_of: Callable[[str], str], found
 
 
 def test_imports_are_absolute() -> None:
-    assert not [i for i in ALL if i.relative]
+    assert not [i for i in all_imports() if i.relative]
 
 
 def test_every_room_has_its_floor() -> None:
@@ -160,69 +172,72 @@ def test_every_room_has_its_floor() -> None:
 
 
 def test_a_room_imports_lower_floors_only() -> None:
-    wrong = upward(FLOORS, room, OURS)
+    wrong = upward(FLOORS, room, ours())
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_room_of_tensil_imports_lower_floors_only() -> None:
     floors = (*TENSIL_FLOORS, tuple(TENSIL_WITHOUT_FLOOR), ("",))
     wrong = upward(
-        floors, tensil_room, (i for i in OURS_OF_TENSIL if tensil_room(i.importer) not in TENSIL_WITHOUT_FLOOR)
+        floors, tensil_room, (i for i in ours_of_tensil() if tensil_room(i.importer) not in TENSIL_WITHOUT_FLOOR)
     )
     assert not wrong, "\n".join(wrong)
 
 
 def test_there_is_no_circle_of_rooms() -> None:
-    assert not circles((room(i.importer), room(i.imported)) for i in OURS)
+    assert not circles((room(i.importer), room(i.imported)) for i in ours())
 
 
 def test_there_is_no_circle_of_rooms_in_tensil() -> None:
-    assert not circles((tensil_room(i.importer), tensil_room(i.imported)) for i in OURS_OF_TENSIL)
+    assert not circles((tensil_room(i.importer), tensil_room(i.imported)) for i in ours_of_tensil())
 
 
 def test_there_is_no_circle_of_modules() -> None:
-    assert not circles((i.importer, i.imported) for i in OURS)
+    assert not circles((i.importer, i.imported) for i in ours())
 
 
 def test_every_imported_module_exists() -> None:
-    assert not sorted({i.imported for i in OURS} - set(MODULES))
+    assert not sorted({i.imported for i in ours()} - set(MODULES))
 
 
 def test_only_what_starts_the_program_imports_ours_late() -> None:
     """For `pefslc --help` to be fast. Elsewhere an import inside a function would only hide what a module needs."""
-    late = sorted({f"{i.importer} imports {i.imported}" for i in OURS if i.late and room(i.importer) not in STARTS})
+    late = sorted({f"{i.importer} imports {i.imported}" for i in ours() if i.late and room(i.importer) not in STARTS})
     assert not late, "\n".join(late)
 
 
 def test_the_core_needs_only_numpy_and_the_standard_library() -> None:
     known = {*sys.stdlib_module_names, "pefslc", "numpy"}
-    used = {(i.importer, i.imported.split(".")[0]) for i in ALL if room(i.importer) in NUMPY_ALONE}
+    used = {(i.importer, i.imported.split(".")[0]) for i in all_imports() if room(i.importer) in NUMPY_ALONE}
     foreign = {(importer, name) for importer, name in used if name not in known}
     assert foreign == {("pefslc.ir.flow", "networkx")}  # in a function: who does not ask about paths does not load it
-    assert all(i.late for i in ALL if i.imported.split(".")[0] == "networkx")
+    assert all(i.late for i in all_imports() if i.imported.split(".")[0] == "networkx")
 
 
 def test_onnx_does_not_leak_out_of_the_frontend() -> None:
-    users = {i.importer for i in ALL if i.imported.split(".")[0] in ("onnx", "onnx_graphsurgeon", "google")}
+    users = {i.importer for i in all_imports() if i.imported.split(".")[0] in ("onnx", "onnx_graphsurgeon", "google")}
     assert {u for u in users if room(u) != "frontend"} == {"pefslc.reports.netron", "pefslc.train.export"}
 
 
 def test_torch_is_needed_for_training_only() -> None:
-    users = {i.importer for i in ALL if i.imported.split(".")[0] in ("torch", "brevitas", "onnxoptimizer")}
+    users = {i.importer for i in all_imports() if i.imported.split(".")[0] in ("torch", "brevitas", "onnxoptimizer")}
     assert users
     assert {room(u) for u in users} == TRAINING
-    late = [i for i in OURS if room(i.imported) in TRAINING and room(i.importer) not in TRAINING]
+    late = [i for i in ours() if room(i.imported) in TRAINING and room(i.importer) not in TRAINING]
     assert late
     assert all(i.late for i in late), "importing pefslc imports torch"
 
 
 def test_the_folders_are_never_imported_by_their_own_names() -> None:
     """`passes.x` beside `pefslc.passes.x` would be two classes of one name."""
+    looks_so = re.compile(rf"^\s*(?:from|import)\s(?:.*,)?\s*(?:{'|'.join(FOLDERS)})\b", re.MULTILINE)
+    left_out = ("build", "dist", "venv")
+    folders = [p for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in left_out]
     wrong = []
-    for path in sorted(ROOT.rglob("*.py")):
-        relative = path.relative_to(ROOT)
-        if relative.parts[0].startswith(".") or relative.parts[0] in ("build", "dist", "venv"):
+    for path in [*ROOT.glob("*.py"), *(path for folder in sorted(folders) for path in sorted(folder.rglob("*.py")))]:
+        if not looks_so.search(path.read_text()):  # else it is read as Python
             continue
+        relative = path.relative_to(ROOT)
         for i in imports(str(relative), path):
             if i.imported.split(".")[0] in FOLDERS:
                 wrong.append(f"{relative}:{i.line} imports {i.imported}")
