@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pefslc.console import cli
+
+Capture = pytest.CaptureFixture[str]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -33,16 +35,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_the_code_blocks_run(page: Path, folder: Path) -> None:
-    run_blocks(page, folder, with_extra=False)
+def test_the_code_blocks_run(page: Path, folder: Path, capfd: Capture) -> None:
+    run_blocks(page, folder, capfd, with_extra=False)
 
 
 @pytest.mark.train
 @pytest.mark.filterwarnings("ignore")  # torch and brevitas announce changes of their own
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python train" in p.read_text()], ids=lambda p: p.name)
-def test_the_code_blocks_that_train_run(page: Path, folder: Path) -> None:
+def test_the_code_blocks_that_train_run(page: Path, folder: Path, capfd: Capture) -> None:
     pytest.importorskip("brevitas")
-    run_blocks(page, folder, with_extra=True)
+    run_blocks(page, folder, capfd, with_extra=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -55,12 +57,12 @@ def test_the_recipe_is_short() -> None:
     assert sum(bool(line.strip()) for line in recipe.splitlines()) < 40
 
 
-def run_blocks(page: Path, folder: Path, *, with_extra: bool) -> None:
+def run_blocks(page: Path, folder: Path, capfd: Capture, *, with_extra: bool) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for language, info, text in BLOCK.findall(page.read_text()):
         if language == "console":
             if with_extra or "train" not in info:
-                run_console(text)
+                run_console(text, capfd)
             continue
         code = compile(text, f"{page.name} block", "exec", dont_inherit=True)
         for saved in re.findall(r"file=(\S+)", info):
@@ -69,20 +71,20 @@ def run_blocks(page: Path, folder: Path, *, with_extra: bool) -> None:
             exec(code, namespace)
 
 
-def run_console(text: str) -> None:
+def run_console(text: str, capfd: Capture) -> None:
     for entry in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, shown = entry.partition("\n")
         words = shlex.split(command, comments=True)
         if words[0] != "pefslc":
             continue
-        ended = subprocess.run(
-            [sys.executable, "-m", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        printed = "\n".join(line.rstrip() for line in (ended.stdout + ended.stderr).splitlines())
+        capfd.readouterr()
+        returned = cli.run(words[1:])  # in this process: that it ends one with this status is shown in tests/cli
+        ended = capfd.readouterr()
+        printed = "\n".join(line.rstrip() for line in (ended.out + ended.err).splitlines())
         *lines, status = [*shown.rstrip().splitlines(), "[status 0]"]
         if lines and lines[-1].startswith("[status "):
             status = lines.pop()
-        assert status == f"[status {ended.returncode}]", f"{command}\n{printed}"
+        assert status == f"[status {returned}]", f"{command}\n{printed}"
         pattern = re.escape("\n".join(lines)).replace(r"\.\.\.", ".*")
         assert not lines or re.fullmatch(pattern, printed.strip("\n"), re.DOTALL), f"{command}\n{printed}"
 
