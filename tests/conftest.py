@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Every processor has a process of tests: more threads would wait for each other. Read when numpy is loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # The same examples in every run: what fails was changed. `make explore` draws others, and prints how to reproduce them.
 settings.register_profile("same", database=None, deadline=None, derandomize=True)
 settings.register_profile("explore", database=None, deadline=None, print_blob=True)

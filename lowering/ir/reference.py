@@ -31,7 +31,7 @@ from pefslc.ir.quantized import (
     Scaling,
 )
 from pefslc.ir.row_batches import batches_of, rows_between
-from pefslc.ir.semantics import convolve, repeated, windows
+from pefslc.ir.semantics import repeated, windows
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Structural, Transpose, Upsample
 from pefslc.ir.value import Value
 from pefslc.numeric.quantize import broadcast_steps, dequantize, quantize_array
@@ -250,7 +250,17 @@ def _quantize_rounded(quantizer: Quantizer, x: Floats, channel_axis: int) -> Cod
 
 
 def _conv(x: Floats, weight: Floats, bias: Floats | None, window: Window, groups: int) -> Floats:
-    result = convolve(x, weight, window, groups, np.matmul)
+    """x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW]. In another order the sums would round otherwise."""
+    taps = windows(x, window)
+    n, channels, rows, columns = taps.shape[:4]
+    outputs = len(weight)
+    result = np.empty((n, outputs, rows, columns))
+    for g in range(groups):
+        inside = slice(g * channels // groups, (g + 1) * channels // groups)
+        chosen = slice(g * outputs // groups, (g + 1) * outputs // groups)
+        lhs = taps[:, inside].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
+        product = lhs @ weight[chosen].reshape(outputs // groups, -1).T
+        result[:, chosen] = product.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
     return result if bias is None else result + bias[:, None, None]
 
 

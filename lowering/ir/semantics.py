@@ -6,7 +6,6 @@ partial sums of convolutions are bounded by `numeric.accumulate` before anything
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -31,7 +30,7 @@ from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose
 from pefslc.numeric.accumulate import largest_magnitude
 from pefslc.numeric.format import saturate
 
-__all__ = ["conv2d", "convolve", "dense", "evaluate", "repeated", "windows"]
+__all__ = ["conv2d", "dense", "evaluate", "repeated", "windows"]
 
 Codes = NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
@@ -65,27 +64,6 @@ def _padded(image: NDArray[Number], window: Window, fill: int | float) -> NDArra
     return padded[:, :, max(-top, 0) : rows - max(-bottom, 0), max(-left, 0) : columns - max(-right, 0)]
 
 
-def convolve(
-    x: NDArray[Number],
-    weight: NDArray[Number],
-    window: Window,
-    groups: int,
-    multiply: Callable[[NDArray[Number], NDArray[Number]], NDArray[Number]],
-) -> NDArray[Number]:
-    """Convolution as matrix products by `multiply`: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW]."""
-    taps = windows(x, window)
-    n, channels, rows, columns = taps.shape[:4]
-    outputs = weight.shape[0]
-    result = np.empty((n, outputs, rows, columns), dtype=weight.dtype)
-    for g in range(groups):
-        inside = slice(g * channels // groups, (g + 1) * channels // groups)
-        chosen = slice(g * outputs // groups, (g + 1) * outputs // groups)
-        lhs = taps[:, inside].transpose(0, 2, 3, 1, 4, 5).reshape(n * rows * columns, -1)
-        product = multiply(lhs, weight[chosen].reshape(outputs // groups, -1).T)
-        result[:, chosen] = product.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2)
-    return result
-
-
 def repeated(x: NDArray[Number], factors: tuple[int, ...]) -> NDArray[Number]:
     """Each element `factors` times along each axis."""
     for axis, factor in enumerate(factors):
@@ -95,7 +73,13 @@ def repeated(x: NDArray[Number], factors: tuple[int, ...]) -> NDArray[Number]:
 
 def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: int = 1) -> Codes:
     """Integer convolution: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW] -> [N, C_out, H', W']."""
-    result = convolve(x, weight, window, groups, _matmul)
+    n, outputs = len(x), len(weight)
+    kind = _exact_kind(x, weight, weight[0].size)
+    taps = windows(x.astype(kind), window)
+    rows, columns = taps.shape[2:4]
+    pixels = taps.transpose(0, 1, 4, 5, 2, 3).reshape(n, groups, weight[0].size, rows * columns)
+    sums = weight.astype(kind).reshape(groups, outputs // groups, weight[0].size) @ pixels
+    result = sums.astype(np.int64).reshape(n, outputs, rows, columns)
     return result if bias is None else result + bias[:, None, None]
 
 
@@ -106,12 +90,16 @@ def dense(x: Codes, weight: Codes, bias: Codes | None) -> Codes:
 
 
 def _matmul(lhs: Codes, rhs: Codes) -> Codes:
-    largest = largest_magnitude(lhs) * largest_magnitude(rhs) * max(rhs.shape[0], 1)
+    kind = _exact_kind(lhs, rhs, len(rhs))
+    return np.asarray(lhs.astype(kind) @ rhs.astype(kind)).astype(np.int64)
+
+
+def _exact_kind(x: Codes, weight: Codes, products: int) -> str:
+    """The name of the fastest numbers in which sums of so many products are exact."""
+    largest = largest_magnitude(x) * largest_magnitude(weight) * products
     if largest < _EXACT_IN_FLOAT32:
-        return (lhs.astype(np.float32) @ rhs.astype(np.float32)).astype(np.int64)
-    if largest < _EXACT_IN_FLOAT64:
-        return (lhs.astype(np.float64) @ rhs.astype(np.float64)).astype(np.int64)
-    return np.asarray(lhs @ rhs, dtype=np.int64)
+        return "float32"
+    return "float64" if largest < _EXACT_IN_FLOAT64 else "int64"
 
 
 def evaluate(op: IntegerOp, operands: list[Codes]) -> Codes:
