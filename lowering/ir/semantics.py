@@ -79,7 +79,7 @@ def conv2d(x: Codes, weight: Codes, bias: Codes | None, window: Window, groups: 
     rows, columns = taps.shape[2:4]
     pixels = taps.transpose(0, 1, 4, 5, 2, 3).reshape(n, groups, weight[0].size, rows * columns)
     sums = weight.astype(kind).reshape(groups, outputs // groups, weight[0].size) @ pixels
-    result = sums.astype(np.int64).reshape(n, outputs, rows, columns)
+    result: Codes = sums.astype(np.int64).reshape(n, outputs, rows, columns)
     return result if bias is None else result + bias[:, None, None]
 
 
