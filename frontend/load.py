@@ -75,6 +75,12 @@ def load_onnx(path: Path, most_data_bytes: int = MOST_DATA_BYTES) -> Loaded:
                 f"{quote(str(path))} is the text of a graph by its name, not an ONNX file",
                 hint="`pefslc opt` runs passes on it, `pefslc view` shows it; only the .onnx file is compiled",
             ) from None
+        if path.suffix in (".npz", ".npy"):
+            raise CompileError(
+                Code.NOT_ONNX,
+                f"{quote(str(path))} holds arrays by its name, not an ONNX file",
+                hint="give the .onnx file here, and arrays to --verify, --calibrate or `pefslc run --inputs`",
+            ) from None
         raise CompileError(
             Code.NOT_ONNX,
             f"{quote(str(path))} is not an ONNX file",

@@ -73,7 +73,7 @@ def overflows(graph: Graph, limits: TargetLimits, split: Container[str] = ()) ->
                     Code.ACCUMULATOR_OVERFLOW,
                     f"the accumulator needs {needed} bits, {limits.accumulator_name} has {limits.accumulator_bits}",
                     at=op.result.origin,
-                    hint=_remedy(op, limits, rescaled),
+                    hint=_hint(op, limits, rescaled),
                 )
 
 
@@ -87,6 +87,12 @@ def _rescaled(graph: Graph) -> set[str]:
         if isinstance(source, Conv2d) and source.weight.data[0].size == 1 and source.groups == len(source.weight.data):
             found |= {operand.name, source.result.name}
     return found
+
+
+def _hint(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, rescaled: Container[str]) -> str:
+    """Where wider sums are made of words, that this one is not; and the remedy."""
+    several = "no exact way was found to make this sum of several words: " if limits.splits_sums else ""
+    return several + _remedy(op, limits, rescaled)
 
 
 def _remedy(op: Conv2d | Dense | Sum | SumPool | Rescale, limits: TargetLimits, rescaled: Container[str]) -> str:

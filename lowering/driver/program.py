@@ -32,7 +32,7 @@ from pefslc.passes.pipeline import SAID_BY_USER
 from pefslc.reports.clipped_inputs import InputsClipWarning, clipped_inputs
 from pefslc.reports.float_distance import FLOAT_MODEL
 from pefslc.reports.format_changes import FormatChange
-from pefslc.reports.given_inputs import advice_on_outputs, saturated_inputs
+from pefslc.reports.given_inputs import advice_on_outputs, rounded_before, saturated_inputs
 from pefslc.reports.layer_report import LayerRow, cost_report, exact_to, verdict
 from pefslc.reports.likely_saturation import likely_saturation
 from pefslc.reports.post_training import PostTrainingReport
@@ -242,8 +242,12 @@ class Program:
         by_name, _ = as_batches(self.graph, arrays)
         saturated = saturated_inputs(self.lowered.given_inputs, by_name)
         clipped = () if before is not None else clipped_inputs(self.graph.inputs, by_name)
+        reason = rounded_before(self.lowered.given_inputs)
         return replace(
             found,
+            comparisons=tuple(
+                replace(c, reason=c.reason or reason) if c.given and c.differing else c for c in found.comparisons
+            ),
             overflows=any(row.may_overflow for row in self.layers),
             saturated_inputs=saturated,
             clipped_inputs=tuple(c for c in clipped if c.name not in {s.name for s in saturated}),

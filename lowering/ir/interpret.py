@@ -103,8 +103,13 @@ def as_batches(
                 f"input {quote(name)} is empty: shape {list(array.shape)}",
                 hint="give at least one row",
             )
-        if not np.isfinite(array).all():
-            raise CompileError(Code.INPUT_ARRAY, f"input {quote(name)} holds NaN or infinity")
+        if not (finite := np.isfinite(array)).all():
+            raise CompileError(
+                Code.INPUT_ARRAY,
+                f"input {quote(name)} holds NaN or infinity",
+                hint=f"the first at {np.argwhere(~finite)[0].tolist()}: no code stands for it; look at how the array "
+                "was made, or leave such rows out",
+            )
         if graph_input.integers:
             _require_integers(name, array, graph_input.integers)
         arrays[name] = array.astype(np.float64)

@@ -19,7 +19,7 @@ from pefslc.numeric.format import FixedPoint, Quantization
 from pefslc.reports.layer_report import short_format
 from pefslc.reports.saturation import Saturation, SeenTensor
 
-__all__ = ["advice_on_outputs", "format_for", "format_holding", "given_inputs", "saturated_inputs"]
+__all__ = ["advice_on_outputs", "format_for", "format_holding", "given_inputs", "rounded_before", "saturated_inputs"]
 
 
 def given_inputs(model: Graph, reference: Graph) -> dict[str, Quantization]:
@@ -54,10 +54,15 @@ def advice_on_outputs(formats: Mapping[str, Quantization], saturated: Sequence[S
         wider = format_for(saturated[0], formats[saturated[0].name])
         better = "" if wider is None else f"; --input-fmt {saturated[0].name}={wider} holds them in as many bits"
         return f"{saturated[0]}{better}"
-    named = ", ".join(f"{quote(name)} to {short_format(quantization)}" for name, quantization in formats.items())
-    said = "as --fmt, --input-fmt or the words of a plain host are, before the model's own quantizer"
-    better = "give a finer format, or inputs that are on this grid and on the model's own, with their outputs"
-    return f"input {named} is rounded {said}: {better}"
+    said = "by --fmt, --input-fmt or a plain host's driver, before the model's own quantizer"
+    better = "give inputs that are on both grids, with their outputs, or a finer format"
+    return f"{rounded_before(formats)}, {said}: {better}"
+
+
+def rounded_before(formats: Mapping[str, Quantization]) -> str:
+    """What becomes of an input before the model's own quantizer sees it; "" where the user gave a format to none."""
+    named = (f"{quote(name)} is rounded to {short_format(quantization)}" for name, quantization in formats.items())
+    return f"input {', '.join(named)} first" if formats else ""
 
 
 def format_for(saturation: Saturation, quantization: Quantization) -> FixedPoint | None:

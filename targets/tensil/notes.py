@@ -66,8 +66,17 @@ def notes_on_exactness(lowered: LoweredNetwork, ops: Mapping[str, OpReport]) -> 
     return notes
 
 
-def notes_on_price(lowered: LoweredNetwork, bounded: Collection[str], *, at_any_price: bool) -> tuple[str, ...]:
-    """Of a program that is bounded: why, and what `--wide` would do. `bounded`: the requantizations that are."""
+def notes_on_price(
+    lowered: LoweredNetwork, bounded: Collection[str], *, at_any_price: bool, wide: bool
+) -> tuple[str, ...]:
+    """Of a program that is bounded: why, and what `--wide` would do; or that it changed nothing. `bounded`: the
+    requantizations that are. `wide`: whether the option was given.
+    """
+    if wide and not lowered.split.wide.corrections:
+        if lowered.native is not None:
+            return ("--wide changes nothing: the machine's own arithmetic rounds, and nothing corrects that",)
+        why = "no requantization that is bounded can be corrected" if bounded else "it is exact without a correction"
+        return (f"--wide changes nothing: {why}",)
     if lowered.times_for_exact is not None:
         return (f"bounded; exact with --wide, at {lowered.times_for_exact:.1f} times the cycles",)
     if not bounded or lowered.native is not None or at_any_price:

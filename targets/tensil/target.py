@@ -112,7 +112,7 @@ class TensilTarget(TensilOptions):
             **cycle_details(report.total, ops.values()),
             **native_details(lowered, architecture.data_type),
         }
-        cautions = notes_on_price(lowered, bounded, at_any_price=context.at_any_price)
+        cautions = notes_on_price(lowered, bounded, at_any_price=context.at_any_price, wide=self.wide)
         if context.plain_host:
             cautions += tuple(notes_on_rounding(model, inputs))
         clock = clock_of(self.architecture_name, self.clock_mhz)

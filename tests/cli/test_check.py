@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_support import Cli
 
@@ -36,6 +37,21 @@ def test_what_a_plain_host_rounds_twice_is_said(pefslc: Cli, host: str, said: bo
     result = pefslc("check", m.save(tmp_path), "--target", "tensil", "--arch", "pynqz1", "--host", host)
     assert result.status == 0
     assert ("input 'input' is rounded twice, by the driver and by the model" in result.out) == said
+
+
+def test_outputs_of_inputs_that_a_plain_host_rounds_say_that_where_they_differ(pefslc: Cli, tmp_path: Path) -> None:
+    """0.1874 is 1 in steps of 0.125; in words of Q8.8 it is 0.1875, and halfway to 2."""
+    m = ModelBuilder()
+    m.output(m.quant(m.input([1, 8, 4, 4], "input"), 0.125, 4, output="output"))
+    model, arrays = m.save(tmp_path), tmp_path / "x.npz"
+    np.savez(arrays, input=np.full((1, 8, 4, 4), 0.1874), output=np.full((1, 8, 4, 4), 0.125))
+    options = "--target", "tensil", "--arch", "pynqz1", "--verify", arrays, "-o", tmp_path / "build"
+    assert pefslc(model, *options).status == 0
+    result = pefslc(model, *options, "--host", "plain")
+    assert result.status == 1
+    assert "128 of 128 differ: tensil and 'output'; first at [0, 0, 0, 0]: " in result.err
+    assert "; input 'input' is rounded to Q8.8 first\n" in result.err
+    assert "help: model, interpreter and artifacts agree: input 'input' is rounded to Q8.8 first, by " in result.err
 
 
 def test_problems_as_json(pefslc: Cli, model: Path) -> None:

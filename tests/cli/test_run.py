@@ -72,7 +72,7 @@ def test_a_changed_artifact_is_refused(pefslc: Cli, build: Path, inputs: Path) -
         ({"x": np.zeros((1, 5))}, "input 'x' has shape [1, 5], the model wants [1, 4]"),
         ({"x": np.zeros(4)}, "input 'x' has shape [4], the model wants [1, 4]"),
         ({"x": np.zeros((0, 4))}, "input 'x' is empty: shape [0, 4]\n  help: give at least one row"),
-        ({"x": np.full((1, 4), np.nan)}, "input 'x' holds NaN or infinity"),
+        ({"x": np.full((1, 4), np.nan)}, "input 'x' holds NaN or infinity\n  help: the first at [0, 0]: no code"),
         ({"x": np.full((1, 4), "a")}, "input 'x' holds <U1, not numbers"),
     ],
 )

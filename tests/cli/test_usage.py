@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_support import Cli
 
@@ -120,6 +121,13 @@ def test_a_file_that_is_no_model(pefslc: Cli, tmp_path: Path) -> None:
     result = pefslc(tmp_path / "x.onnx", "--target", "fake")
     assert result.status == 1
     assert "is not an ONNX file" in result.err
+
+
+def test_arrays_given_as_the_model_are_told_where_they_go(pefslc: Cli, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros(3))
+    result = pefslc(tmp_path / "x.npz", "--target", "fake")
+    assert result.status == 1
+    assert "holds arrays by its name, not an ONNX file\n  help: give the .onnx file here, and arrays to" in result.err
 
 
 @pytest.mark.parametrize("text", ["2.3", "Q2", "Q2,3", "q2.3", "Q40.40", "float", ""])

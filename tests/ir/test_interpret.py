@@ -60,7 +60,12 @@ def test_arrays_come_by_name_alone_or_as_x(graph: Graph) -> None:
         ),
         (np.ones((3, 3)), "input 'image' has shape [3, 3], the model wants [1, 2, 3, 3]\n  help: channels before rows"),
         (np.full((1, 2, 3, 3), np.nan), "input 'image' holds NaN or infinity"),
-        (np.full((1, 2, 3, 3), np.inf), "input 'image' holds NaN or infinity"),
+        (
+            np.where(np.arange(18).reshape(1, 2, 3, 3) > 12, np.inf, 0),
+            "input 'image' holds NaN or infinity\n"
+            "  help: the first at [0, 1, 1, 1]: no code stands for it; look at how the array was made, or leave such "
+            "rows out",
+        ),
         (np.full((1, 2, 3, 3), "a"), "input 'image' holds <U1, not numbers"),
     ],
 )

@@ -92,6 +92,24 @@ def test_a_narrow_sum_is_corrected_at_any_price_only() -> None:
     assert not price_notes(exact)
 
 
+def test_where_wide_changes_nothing_it_says_so() -> None:
+    b = GraphBuilder("exact")
+    s = b.conv(b.input((1, 5, 4, 4), 8, signed=False), np.ones((1, 5, 1, 1), dtype=np.int64))
+    on_no_line = np.sort(np.arange(1, 16) * 80 + np.random.default_rng(0).integers(-25, 26, 15))
+    for steps, why in (
+        (np.arange(1, 16)[None] * 64, "it is exact without a correction"),
+        (on_no_line[None], "no requantization that is bounded can be corrected"),
+    ):
+        stairs = Staircase(s.type.codes.low, s.type.codes.high, 0, steps, np.ones(1, dtype=np.int64))
+        graph = b.graph(b.steps(s, stairs))
+        found = compiled(graph, wide=True)
+        assert price_notes(found) == [f"--wide changes nothing: {why}"]
+        assert found.cautions == tuple(price_notes(found))
+        before = compiled(graph)
+        assert found.files == before.files
+        assert "changes nothing" not in "".join(before.notes)
+
+
 def test_what_corrections_leave_bounded_does_not_pay_for_them() -> None:
     b = GraphBuilder("two")
     x = requantized_sum(b, b.input((1, 6, 4, 4), 8, signed=False), 127, 8, 5)  # would be corrected

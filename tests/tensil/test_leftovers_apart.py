@@ -188,5 +188,14 @@ def test_tensors_stay_whole_where_that_is_no_longer(
     assert not apart(words(blocks(tmp_path, channels, size), machine(lanes)))
 
 
+@pytest.mark.parametrize(("local_depth", "splits"), [(8192, True), (2000, False)])
+def test_tensors_stay_whole_where_each_part_would_read_a_large_tensor_from_dram(
+    tmp_path: Path, local_depth: int, splits: bool
+) -> None:
+    """64 channels of 16 x 16 pixels are 1,536 vectors on 12 lanes: more than half of 2,000."""
+    graph = blocks(tmp_path, 64, shortcut="layer")
+    assert bool(apart(words(graph, machine(12, local_depth=local_depth)))) == splits
+
+
 def test_what_the_host_reads_stays_whole_with_all_that_lie_alike(tmp_path: Path) -> None:
     assert not apart(words(blocks(tmp_path, shortcut="bare", ends_in_sum=True), BOARD))

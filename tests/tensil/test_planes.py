@@ -148,6 +148,11 @@ def test_the_allocator_reuses_and_merges() -> None:
     memory.release(10, 30)
     memory.release(70, 40)
     assert memory.largest_gap() == (70, 40)
+    assert memory.largest_gap_without([]) == 40
+    assert memory.largest_gap_without([(50, 60)]) == 40
+    assert memory.largest_gap_without([(60, 70), (50, 60)]) == 60
+    assert memory.largest_gap_without([(40, 50), (50, 70)]) == 100
+    assert memory.largest_gap() == (70, 40), "it was a question"
     memory.release(40, 30)
     assert memory.largest_gap() == (10, 100)
 

@@ -83,3 +83,23 @@ def test_what_each_set_of_output_blocks_would_read_again_comes_to_local_memory_o
     table = load_tmodel(next(tmp_path.glob("*.tmodel"))).table
     moves = (table.opcode == Opcode.DATA_MOVE) & (table.flags == MoveKind.DRAM0_TO_LOCAL)
     assert int(table.vectors[moves].sum()) == reads * 400
+
+
+@pytest.mark.parametrize(("times", "comes"), [(2, False), (3, True)])
+def test_what_lies_in_the_midst_of_free_memory_makes_room_for_what_is_read_often(
+    custom_perf: Architecture, times: int, comes: bool
+) -> None:
+    """Neither gap beside `a` holds x and the scratch, nor do the larger one and as many vectors as `a` has."""
+    architecture = replace(custom_perf, local_depth=33)
+    groups = [sum_of("y", "x"), sum_of("z", "a", "y")]
+    program = word_program(groups, {name: Layout(1, VECTORS[name], 1) for name in "ax"}, "z")
+    memory = TensorMemory(architecture, program, 0, Emitter(architecture, {}))
+    before = memory.local.allocate(9)
+    assert before is not None
+    x, a = memory.tensors["x", 0], memory.tensors["a", 0]
+    a.local = memory.allocate(a)
+    memory.local.release(before, 9)
+    assert memory.local.largest_gap()[1] + a.vectors < x.vectors + 5
+    memory.fetch(x, groups[0], [x], times, 5)
+    assert memory.is_local(("x", 0)) == comes
+    assert memory.is_local(("a", 0)) != comes

@@ -160,8 +160,9 @@ def test_a_sum_without_a_way_stays_and_is_refused(tmp_path: Path) -> None:
     s = b.conv(b.input((1, 9, 3, 3), 16), np.full((2, 9, 3, 3), 100))
     graph = b.graph(b.steps(s, shift(s, 8, 0, 255)))
     assert split_sums(graph, BOARD).graph is graph
-    with pytest.raises(CompileError, match=r"the accumulator needs \d\d bits, the TCU with FP16BP8 has 16"):
+    with pytest.raises(CompileError, match=r"the accumulator needs \d\d bits, the TCU with FP16BP8 has 16") as caught:
         emit(graph, BOARD, tmp_path)
+    assert "help: no exact way was found to make this sum of several words: use " in str(caught.value)
 
 
 def test_a_sum_of_two_words_saturates_where_its_staircase_is_flat(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ addresses are legal, for they index by them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from pefslc.targets.tensil.check.findings import Finding, Rule, distinct, findin
 from pefslc.targets.tensil.check.hazards import accumulator_hazards
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.instructions import UNARY_OPERATIONS, MoveKind, Opcode, SimdOperation
-from pefslc.targets.tensil.program.accesses import Memory, accesses_of, depth_of
+from pefslc.targets.tensil.program.accesses import Access, Memory, accesses_of, depth_of
 from pefslc.targets.tensil.program.table import SIMD_ACCUMULATE, SIMD_READ, SIMD_WRITE, InstructionTable
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 
@@ -39,12 +41,13 @@ def require_valid(program: TensilProgram) -> None:
 def check_program(program: TensilProgram) -> list[Finding]:
     """Everything that is wrong with a program; empty if it is legal. At most 21 findings per kind of fault."""
     architecture, table = program.architecture, program.table
-    ranges = _check_ranges(architecture, table) + _check_entries(program)
+    accesses = accesses_of(table)
+    ranges = _check_ranges(architecture, table, accesses) + _check_entries(program)
     findings = _check_encodings(table) + _check_strides(architecture, table) + ranges
-    findings += _check_simd(architecture, table) + _check_reserved(program)
+    findings += _check_simd(architecture, table) + _check_reserved(program, accesses)
     if not ranges:
-        findings += check_data_flow(program)
-        hazards = accumulator_hazards(architecture, table)
+        findings += check_data_flow(program, accesses)
+        hazards = accumulator_hazards(architecture, table, accesses)
         findings += findings_of(Rule.ACCUMULATOR_HAZARD, hazards, "accumulates to an address right after another")
     return findings
 
@@ -84,13 +87,13 @@ def _check_strides(architecture: Architecture, table: InstructionTable) -> list[
     return findings_of(Rule.STRIDE, bad, "stride exponent too large")
 
 
-def _check_ranges(architecture: Architecture, table: InstructionTable) -> list[Finding]:
+def _check_ranges(architecture: Architecture, table: InstructionTable, accesses: Sequence[Access]) -> list[Finding]:
     """Sizes and strided extents. A size is below the depth of both memories, even where one is not accessed."""
     local, opcode = architecture.local_depth, table.opcode
     too_long = table.vectors > local
     too_long |= (opcode == Opcode.MATMUL) & (table.vectors > architecture.accumulator_depth)
     findings = findings_of(Rule.SIZE, too_long, "moves more vectors than a memory has")
-    for access in accesses_of(table):
+    for access in accesses:
         depth = depth_of(architecture, access.memory)
         outside = access.rows[(access.ends() > depth) | (access.base >= depth)]
         what = f"{access.kind.value} {access.memory.value} beyond its {depth} vectors"
@@ -114,7 +117,7 @@ def _check_entries(program: TensilProgram) -> list[Finding]:
     return findings
 
 
-def _check_reserved(program: TensilProgram) -> list[Finding]:
+def _check_reserved(program: TensilProgram, accesses: Sequence[Access]) -> list[Finding]:
     """The flush probe's vectors: never in DRAM0; in local memory, nothing that must outlive a run."""
     architecture = program.architecture
     usable = architecture.usable_dram0_vectors
@@ -123,7 +126,7 @@ def _check_reserved(program: TensilProgram) -> list[Finding]:
         for entry in (*program.inputs, *program.outputs)
         if entry.base + entry.size > usable
     ]
-    for access in accesses_of(program.table):
+    for access in accesses:
         if access.memory is Memory.DRAM0:  # the last vector has the highest address
             reached = access.rows[access.ends() > usable]
             findings += findings_of(Rule.RESERVED, reached, f"{access.kind.value} the flush probe's DRAM0 vectors")

@@ -7,12 +7,14 @@ million of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.targets.tensil.check.findings import Finding, Rule, distinct, findings_of
 from pefslc.targets.tensil.machine.instructions import UNARY_OPERATIONS, Opcode, SimdOperation
-from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, accesses_of, depth_of, parts_of
+from pefslc.targets.tensil.program.accesses import Access, AccessKind, Memory, depth_of, parts_of
 from pefslc.targets.tensil.program.table import MATMUL_ZEROES, Column
 from pefslc.targets.tensil.program.tmodel import TensilProgram
 
@@ -22,9 +24,8 @@ _NEVER = np.iinfo(np.int64).max
 _BEFORE_THE_PROGRAM = -1
 
 
-def check_data_flow(program: TensilProgram) -> list[Finding]:
-    """All findings about the order of reads and writes. The ranges of all accesses must have been checked."""
-    accesses = accesses_of(program.table)
+def check_data_flow(program: TensilProgram, accesses: Sequence[Access]) -> list[Finding]:
+    """All findings about the order of reads and writes. `accesses` are the program's, and their ranges checked."""
     findings: list[Finding] = []
     for memory in Memory:
         here = [access for access in accesses if access.memory is memory]

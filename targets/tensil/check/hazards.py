@@ -46,9 +46,15 @@ class _Stream:
     kind: Column
 
 
-def accumulator_hazards(architecture: Architecture, table: InstructionTable) -> NDArray[np.intp]:
-    """The instructions that accumulate to an address too soon after another accumulation. Ranges must be legal."""
-    accesses = [access for access in accesses_of(table) if access.memory is Memory.ACCUMULATORS]
+def accumulator_hazards(
+    architecture: Architecture, table: InstructionTable, accesses: Sequence[Access] | None = None
+) -> NDArray[np.intp]:
+    """The instructions that accumulate to an address too soon after another accumulation. Ranges must be legal.
+
+    accesses  those of the table, where they are known
+    """
+    known = accesses_of(table) if accesses is None else accesses
+    accesses = [access for access in known if access.memory is Memory.ACCUMULATORS]
     healing, lost = _Healing.of(architecture, table), [np.zeros(0, dtype=np.int64)]
     group: _Stream | None = None  # the last one so far, which may go on
     for part in parts_of(accesses):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.tensil.groups.group import Weights
 from pefslc.targets.tensil.groups.layout import Layout
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import drain_cycles, tile_cycles, vector_beats
+from pefslc.targets.tensil.machine.timing import drain_cycles, streaming_cycles, tile_cycles, vector_beats
 
-__all__ = ["convolution_cycles", "inside_cycles", "tile_count", "tiles_of_few_lanes"]
+__all__ = ["convolution_cycles", "inside_cycles", "stream_cycles", "tile_count", "tiles_of_few_lanes"]
 
 
 def convolution_cycles(weight: Weights, pixels: int, architecture: Architecture) -> int:
@@ -27,6 +29,14 @@ def inside_cycles(weight: Weights, window: Window, source: Layout, output: Layou
         for y in range(window.kernel[0])
         for x in range(window.kernel[1])
     )
+
+
+def stream_cycles(tensors: Iterable[Layout], architecture: Architecture) -> int:
+    """Cycles in which a group reads, once, those of its tensors that stay in DRAM0: local memory has no room for them
+    and for as much again (`schedule.tensor_memory`).
+    """
+    sizes = [layout.vectors(architecture.array_size) for layout in tensors]
+    return streaming_cycles(architecture, sum(n for n in sizes if 2 * n > architecture.local_depth))
 
 
 def tile_count(weight: Weights, array_size: int) -> int:

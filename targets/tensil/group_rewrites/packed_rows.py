@@ -37,8 +37,7 @@ class PackRows:
 
     def run(self, program: GroupProgram, context: Context) -> GroupProgram:
         for packed in [stored for stored in program.tensors.values() if stored.role is Role.PACKED]:
-            if program.is_read_otherwise(packed.name):  # as it lies
-                continue
+            assert not program.is_read_otherwise(packed.name), "it was packed for convolutions"
             ways = list(_ways(program, packed, context.architecture))
             best = min(ways, key=lambda way: way.cycles(context.architecture), default=None)
             if best is None or best is ways[0]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["Allocator"]
 
 
@@ -29,16 +31,7 @@ class Allocator:
 
     def release(self, base: int, vectors: int) -> None:
         """Give back what `allocate` gave."""
-        self._free.append((base, base + vectors))
-        self._free.sort()
-        merged: list[tuple[int, int]] = []
-        for low, high in self._free:
-            if merged and merged[-1][1] == low:
-                merged[-1] = (merged[-1][0], high)
-            else:
-                assert not merged or merged[-1][1] < low, "released twice"
-                merged.append((low, high))
-        self._free = merged
+        self._free = _merged([*self._free, (base, base + vectors)])
 
     def largest_gap(self) -> tuple[int, int]:
         """(base, vectors) of the largest free interval."""
@@ -46,3 +39,19 @@ class Allocator:
             return 0, 0
         low, high = max(self._free, key=lambda gap: gap[1] - gap[0])
         return low, high - low
+
+    def largest_gap_without(self, taken: Iterable[tuple[int, int]]) -> int:
+        """The vectors of the largest free interval, were these intervals free, too, each [base, end)."""
+        return max((high - low for low, high in _merged([*self._free, *taken])), default=0)
+
+
+def _merged(intervals: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted, neighbours as one."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(intervals):
+        if merged and merged[-1][1] == low:
+            merged[-1] = (merged[-1][0], high)
+        else:
+            assert not merged or merged[-1][1] < low, "released twice"
+            merged.append((low, high))
+    return merged

@@ -23,6 +23,7 @@ from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.pass_plan import Needs
 from pefslc.targets.tensil.schedule.placing import Placing
 from pefslc.targets.tensil.schedule.schedule import schedule
+from pefslc.targets.tensil.schedule.schedule_input import ScheduleInput
 from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["BatchTrial", "RunCosts"]
@@ -160,7 +161,7 @@ class BatchTrial:
         moved = _Moved(self.architecture)
         total: float = self.costs.least(batches)
         try:
-            placing = Placing(self.program, self.architecture, 0, batches, self.passes, moved)
+            placing = Placing(ScheduleInput(self.program, self.architecture, 0, batches, self.passes), moved)
             total += sum(
                 self.costs.total(name, batches.at_once[name])
                 - self.costs.total(name, batches.at_once[name], keeps=True)

@@ -26,7 +26,7 @@ class GroupPasses:
         self.accumulators = Accumulators.of(program, architecture)
         self._layouts, self._architecture, self._keeps = program.layouts, architecture, keeps
         self._unclean = _unclean_tensors(program)
-        self._tiles: dict[tuple[str, bool], list[list[Tile]]] = {}
+        self._tiles: dict[tuple[str, bool], list[list[Tile]]] = {}  # not kept: the last ones, asked for twice
         self._rows: dict[str, tuple[int, int]] = {}
         self._orders: dict[tuple[str, int, bool], PassOrder | None] = {}
 
@@ -35,10 +35,11 @@ class GroupPasses:
         key = group.result, bias_alone
         if key in self._tiles:
             return self._tiles[key]
+        if not self._keeps:
+            self._tiles.clear()
         a, one = self._architecture.array_size, self._architecture.data_type.one
         found = tiles_of(group, self._layouts, a, self._unclean, one, bias_alone=bias_alone)
-        if self._keeps:
-            self._tiles[key] = found
+        self._tiles[key] = found
         return found
 
     def stationary(self, group: WordGroup) -> StationaryLayer | None:

@@ -6,17 +6,14 @@ program (`batch_choice`).
 
 from __future__ import annotations
 
-from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.matrix.matrix_steps import MatrixStep
 from pefslc.targets.tensil.matrix.resident_rows import resident_rows
 from pefslc.targets.tensil.schedule.batch_places import BatchPlaces
-from pefslc.targets.tensil.schedule.batches import Batches
-from pefslc.targets.tensil.schedule.group_passes import GroupPasses
 from pefslc.targets.tensil.schedule.pass_plan import Needs
+from pefslc.targets.tensil.schedule.schedule_input import ScheduleInput
 from pefslc.targets.tensil.schedule.tensor_memory import DramMoves, OfPicture, TensorMemory
 from pefslc.targets.tensil.schedule.weight_stream import KeptWeights
 from pefslc.targets.tensil.words.word_group import WordGroup
-from pefslc.targets.tensil.words.word_program import WordProgram
 
 __all__ = ["Placing"]
 
@@ -24,23 +21,16 @@ __all__ = ["Placing"]
 class Placing:
     """Gives tensors places, run after run: `begin` before the instructions of a run, `end` after them.
 
-    resident     vectors at the start of local memory for constants that stay there
+    moves        receives the moves between local memory and DRAM0
     matrix_rows  the rows of all matrix steps, each step's from so many vectors behind `matrix_base` on
     runs         the groups in the order in which they run, and the pictures of each run
     kept         local memory for the weights of groups that keep them, by the group's result
     """
 
-    def __init__(
-        self,
-        program: WordProgram,
-        architecture: Architecture,
-        resident: int,
-        batches: Batches,
-        passes: GroupPasses,
-        moves: DramMoves,
-    ) -> None:
+    def __init__(self, given: ScheduleInput, moves: DramMoves) -> None:
+        program, architecture, resident, batches = given.program, given.architecture, given.resident, given.batches
         self._program, self._architecture, self._batches = program, architecture, batches
-        self._passes, self._resident = passes, resident
+        self._passes, self._resident = given.passes, resident
         self.memory = TensorMemory(architecture, program, resident, moves, batches.size)
         self._written: set[tuple[str, int]] = set()  # outputs of pictures that are where the host reads them
         self.matrix_rows = resident_rows(program.groups, architecture)

@@ -33,6 +33,7 @@ from pefslc.targets.tensil.schedule.part import PassSummary
 from pefslc.targets.tensil.schedule.pass_plan import Needs, Scratch
 from pefslc.targets.tensil.schedule.pass_steps import PassSteps
 from pefslc.targets.tensil.schedule.placing import Placing
+from pefslc.targets.tensil.schedule.schedule_input import ScheduleInput
 from pefslc.targets.tensil.schedule.tensor_memory import Entry, no_local_memory
 from pefslc.targets.tensil.schedule.weights import least_rows
 from pefslc.targets.tensil.words.word_group import WordGroup
@@ -98,8 +99,9 @@ def schedule(
     passes    those of the program, where other schedules of it use them, too
     """
     passes = passes or GroupPasses(program, architecture, keeps=batches.size > 1)
+    given = ScheduleInput(program, architecture, resident, batches, passes)
     for with_rows in (True, False) if by_matrix else (False,):
-        scheduler = _Scheduler(program, architecture, resident, batches, passes, by_matrix=with_rows)
+        scheduler = _Scheduler(given, by_matrix=with_rows)
         if scheduler.made(progress):
             return scheduler.finish()
         del scheduler  # half a million instructions, before there are as many again
@@ -107,33 +109,25 @@ def schedule(
 
 
 class _Scheduler:
-    def __init__(
-        self,
-        program: WordProgram,
-        architecture: Architecture,
-        resident: int,
-        batches: Batches,
-        passes: GroupPasses,
-        *,
-        by_matrix: bool,
-    ) -> None:
+    def __init__(self, given: ScheduleInput, *, by_matrix: bool) -> None:
+        program, architecture, resident, batches = given.program, given.architecture, given.resident, given.batches
         self.architecture, self.program, self.layouts = architecture, program, program.layouts
         self.a = architecture.array_size
         if architecture.local_depth < self.a + 1:
             raise no_local_memory(self.architecture, "one tile of weights", self.a + 1)
         self.resident = resident
         self.by_matrix, self.channel_rows = by_matrix, 0
-        self.batches, self.group_passes = batches, passes
+        self.batches, self.group_passes = batches, given.passes
         both_digits = any(group.add_high is not None for group in program.groups)  # both multiply the same weights
         once = batches.size > 1 or both_digits
         self.constants = Constants(resident=resident > 0, once=once, data_type=architecture.data_type)
         self.stored: list[Stored] = []
         self.passes: dict[str, PassSummary] = {}
-        self.accumulators = passes.accumulators
+        self.accumulators = given.passes.accumulators
         first = self.accumulators.first
         addresses: dict[Constant, int] = {word: first + i for i, word in enumerate(self.accumulators.words)}
         self.emitter = Emitter(architecture, addresses)
-        self.placing = Placing(program, architecture, resident, batches, passes, self.emitter)
+        self.placing = Placing(given, self.emitter)
         self.memory = self.placing.memory
         self._load_constants()
         self.matrix_rows = self._load_matrix_rows()

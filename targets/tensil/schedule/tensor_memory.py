@@ -206,7 +206,9 @@ class TensorMemory:
         while self.local.largest_gap()[1] < needed:
             others = [t for t in self.tensors.values() if t.local is not None and t not in reads]
             largest = max(others, key=lambda t: t.vectors, default=None)
-            room = self.local.largest_gap()[1] + sum(t.vectors for t in others)
+            room = self.local.largest_gap_without(
+                (place, place + t.layout.pixels) for t in others if t.local is not None for place in t.local
+            )
             if largest is None or room < needed or 2 * largest.vectors >= (times - 1) * tensor.vectors:
                 return
             self.spill(largest, group.origin)

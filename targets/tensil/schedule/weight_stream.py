@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pefslc.targets.tensil.machine.architecture import Architecture
 from pefslc.targets.tensil.machine.timing import (
     SIMD_CYCLES,
-    SIMD_IN_DRAIN_CYCLES,
     drain_cycles,
     read_overhead_cycles,
+    simd_in_drain_cycles,
     streaming_cycles,
 )
 from pefslc.targets.tensil.schedule.constants import Constants
@@ -40,7 +40,8 @@ class KeptWeights:
 
 def hidden_behind(tile: Tile, architecture: Architecture, *, is_read: bool) -> int:
     """Cycles of SIMD that loading a tile hides: the drain, and its share of a DRAM read, if there is one."""
-    return SIMD_IN_DRAIN_CYCLES + (streaming_cycles(architecture, tile.adding_rows) if is_read else 0)
+    free = simd_in_drain_cycles(architecture.array_size)
+    return free + (streaming_cycles(architecture, tile.adding_rows) if is_read else 0)
 
 
 class WeightStream:
@@ -67,7 +68,9 @@ class WeightStream:
         self._ends: list[int] = []  # where tiles end there, rising
         self._simd_waits = False  # for the blocks to come
         self._buffered = (0, 0)  # DRAM1 rows in the buffer
-        self._drains_long = drain_cycles(emitter.architecture.array_size) > read_overhead_cycles()
+        array_size = emitter.architecture.array_size
+        self._drains_long = drain_cycles(array_size) > read_overhead_cycles()
+        self._free_simd = simd_in_drain_cycles(array_size)
         self._in_array: int | None = None  # the address of the tile that was loaded last
         self.rows = 0  # of all tiles, each once
         runs: list[list[Tile]] = []
@@ -119,7 +122,7 @@ class WeightStream:
         if address == self._in_array:
             return
         local = self._fetch(tile)
-        self._emitter.fill(SIMD_IN_DRAIN_CYCLES)
+        self._emitter.fill(self._free_simd)
         self._emitter.load_weights(local, len(tile.rows), has_bias=tile.has_bias, pieces=self._pieces[address])
         self._in_array = address
 
@@ -150,7 +153,7 @@ class WeightStream:
         if self._drains_long:
             return self._ends[first]
         most = self._size
-        if self._emitter.pending * SIMD_CYCLES > (last - first) * SIMD_IN_DRAIN_CYCLES:
+        if self._emitter.pending * SIMD_CYCLES > (last - first) * self._free_simd:
             most = min(most, self._emitter.rows_that_hide_the_queue)
         elif self._simd_waits:
             most = min(most, self._block_end[tile] - start)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles
+from pefslc.targets.tensil.group_rewrites.convolution_cost import inside_cycles, stream_cycles
 from pefslc.targets.tensil.group_rewrites.pixel_groups import between_groups
 from pefslc.targets.tensil.groups.group_program import Role
 from pefslc.targets.tensil.groups.layout import Layout
@@ -232,7 +232,8 @@ def _saved_cycles(before: WordProgram, after: WordProgram, architecture: Archite
 
 
 def _cycles(program: WordProgram, left_out: set[int], architecture: Architecture) -> int:
-    """Of groups but those left out, by their identities: MatMuls, steps, and the move of the result.
+    """Of groups but those left out, by their identities: MatMuls, steps, the move of the result, and the reads of what
+    local memory has no room for, which each part of a group repeats.
 
     What only clips an addend counts nothing, for the addition does that (`addends`).
     """
@@ -242,6 +243,7 @@ def _cycles(program: WordProgram, left_out: set[int], architecture: Architecture
         if id(group) in left_out or (group.result in added and only_clips_from_above(group, architecture.data_type)):
             continue
         cycles += group.layout.vectors(architecture.array_size) + step_cycles(group, architecture, carried=True)
+        cycles += stream_cycles(map(program.layout, {name for side in group.sides for name in side}), architecture)
         for term in group.terms:
             source = program.layout(term.tensor)
             sums = inside_cycles(term.weight, term.window, source, group.layout, architecture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pefslc.targets.tensil.group_rewrites.convolution_cost import tile_count
 from pefslc.targets.tensil.machine.architecture import Architecture
-from pefslc.targets.tensil.machine.timing import SIMD_IN_DRAIN_CYCLES, vector_beats
+from pefslc.targets.tensil.machine.timing import simd_in_drain_cycles, vector_beats
 from pefslc.targets.tensil.matrix.group_steps import (
     added_tensors,
     addend_plan,
@@ -39,7 +39,7 @@ def step_cycles(group: WordGroup, architecture: Architecture, *, carried: bool) 
         return by_matrix
     if group.carried:
         return pixels * blocks
-    hides = [tiles * (SIMD_IN_DRAIN_CYCLES + a * vector_beats(architecture)) // blocks] * blocks
+    hides = [tiles * (simd_in_drain_cycles(a) + a * vector_beats(architecture)) // blocks] * blocks
     trailing = trailing_steps(group)
     leading = len(group.steps) - len(trailing) - len(added_tensors(group))
     by_channel = leading_channel_plan(group, data_type)
