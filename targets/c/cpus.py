@@ -79,6 +79,8 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    strip         channels of an image, at most, of which a window reads a strip that all pixels of a tile share, where
+                  they lie side by side and no tap is filled up; 0: none
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
                   takes all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
@@ -107,6 +109,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    strip: int = 0
     cache: int = 0
     taps: CType | None = None
     scratch_bytes: int | None = None
@@ -259,6 +262,7 @@ CPUS = (
         blocks=1,
         sums=4,
         alignment=4,
+        strip=170,  # a load's offset of 12 bits reaches 12 weights of each
         taps=_U8,
         compiler=("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"),
     ),

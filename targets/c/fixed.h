@@ -27,6 +27,13 @@
 #define PEFSLC_SHARED static
 #endif
 
+/* Those of which a compiler makes no copies, as they have their calls' numbers in them. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define PEFSLC_ONE static __attribute__((noinline, noclone))
+#else
+#define PEFSLC_ONE PEFSLC_SHARED
+#endif
+
 /* Sums that a kernel stored are loaded again: clang would carry the first of them into the loop after it in a register,
  * and no longer vectorise that. */
 #if defined(__clang__) && !defined(PEFSLC_PORTABLE)
