@@ -50,6 +50,15 @@
 #define PEFSLC_REUSED ((void)0)
 #endif
 
+/* Of constants. An AVR reads its flash by instructions of their own, which avr-gcc uses for arrays that are __flash: in
+ * GNU's C (-std=gnu99), of the first 64 KB. With -DPEFSLC_FLASH= it copies them to RAM before main, as without GNU's C. */
+#if !defined(PEFSLC_FLASH) && defined(__AVR__) && defined(__FLASH) && !defined(__STRICT_ANSI__)
+#define PEFSLC_FLASH __flash
+#define PEFSLC_FLASH_BYTES 65000
+#elif !defined(PEFSLC_FLASH)
+#define PEFSLC_FLASH
+#endif
+
 /* Weights of 8 bits, and their products with taps of 8 bits. Without VNNI, compilers make pmaddwd of weights of 16 bits,
  * and nothing as fast of bytes. With it, gcc looks for products of 16 bits, of which it makes vpdpbusd. Arrays of both
  * widths have names of their own: files that are compiled for two processors do not link. */
@@ -117,7 +126,7 @@ static inline int32_t pefslc_end_tap(int32_t at, int32_t step, int32_t size, int
 }
 
 /* How many of `count` ascending thresholds are at most x. */
-static inline int32_t pefslc_steps_32(int32_t x, const int32_t *thresholds, int32_t count)
+static inline int32_t pefslc_steps_32(int32_t x, const PEFSLC_FLASH int32_t *thresholds, int32_t count)
 {
     int32_t first = 0;
     while (count > 0) {
@@ -132,7 +141,7 @@ static inline int32_t pefslc_steps_32(int32_t x, const int32_t *thresholds, int3
     return first;
 }
 
-static inline int32_t pefslc_steps_64(int64_t x, const int64_t *thresholds, int32_t count)
+static inline int32_t pefslc_steps_64(int64_t x, const PEFSLC_FLASH int64_t *thresholds, int32_t count)
 {
     int32_t first = 0;
     while (count > 0) {

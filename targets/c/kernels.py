@@ -126,8 +126,8 @@ class Dot(_Task):
     def parameters(self) -> str:
         """Of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
         strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
-        bias = f"const {self.sums} *bias, " if self.biased else ""
-        weights = f"const {self.weights} *w"
+        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
+        weights = f"const PEFSLC_FLASH {self.weights} *w"
         return f"const {self.taps} *x, {strides}, {weights}, {bias}{self.sums} *restrict sums, int32_t stride"
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
@@ -173,7 +173,8 @@ class Depthwise(_Task):
     def parameters(self) -> str:
         """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
         sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
-        return f"const {self.taps} *x, const {self.weights} *w, {sizes}, {self.sums} *restrict sums"
+        weights = f"const PEFSLC_FLASH {self.weights} *w"
+        return f"const {self.taps} *x, {weights}, {sizes}, {self.sums} *restrict sums"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +218,9 @@ class DepthwiseLine(_Task):
     @property
     def parameters(self) -> str:
         """Of the C function."""
-        bias = f"const {self.sums} *bias, " if self.biased else ""
+        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
         return (
-            f"const {self.taps} *restrict x, int32_t row, const {self.weights} *restrict w, {bias}"
+            f"const {self.taps} *restrict x, int32_t row, const PEFSLC_FLASH {self.weights} *restrict w, {bias}"
             f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"
         )
 
