@@ -162,6 +162,13 @@ def _with_dsp(name: str, summary: str) -> Cpu:
     )  # fmt: skip
 
 
+def _without_dsp(name: str, summary: str, core: str) -> Cpu:
+    """Registers for four sums. core: of the compiler that tells code and stack."""
+    return Cpu(
+        name=name, summary=summary, outputs=2, pixels=2, blocks=4, sums=4, alignment=4, compiler=_cortex_m(core)
+    )  # fmt: skip
+
+
 def _with_neon(name: str, summary: str, *compiler: str) -> Cpu:
     """vmull.s8 multiplies signed bytes, vpadal adds pairs of 16 bits. 8 sums leave registers for taps and weights."""
     return Cpu(
@@ -243,16 +250,9 @@ CPUS = (
         taps=_S8,
         compiler=(*_cortex_m("cortex-m55"), "-mfloat-abi=hard"),  # without, gcc makes no Helium
     ),
-    Cpu(
-        name="cortex-m0",
-        summary="Cortex-M0, M0+, M1, M3, M23",
-        outputs=2,
-        pixels=2,
-        blocks=4,
-        sums=4,
-        alignment=4,
-        compiler=_cortex_m("cortex-m0plus"),
-    ),
+    _without_dsp("cortex-m0", "Cortex-M0, M1, M23", "cortex-m0plus"),
+    _without_dsp("cortex-m0plus", "Cortex-M0+", "cortex-m0plus"),
+    _without_dsp("cortex-m3", "Cortex-M3", "cortex-m3"),
     Cpu(
         name="rv32",
         summary="RISC-V of 32 bits without vectors",
