@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, QUADS, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
     most_chained,
+    most_halved,
     most_paired,
     packed_weights,
     product_type,
@@ -117,6 +118,7 @@ class _Dots:
             products=product_type(source, op.weight.data, sums),
             chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
+            halved=_chained(most_halved, parts, source, offset) if cpu.order == QUADS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
             packed=bits,
@@ -216,7 +218,7 @@ class _Dots:
 
 
 def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained` or `most_paired` of all parts."""
+    """`most_chained`, `most_paired` or `most_halved` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
     return min(most(part.weight, part.view, low, high) for part in parts)
 

@@ -83,6 +83,7 @@ class Dot(_Task):
     biased                         whether there is a bias that the sums start from
     chained                        products that a lane of 8 may sum in 16 bits, proven
     paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
+    halved                         segments that an output may sum in 16 bits, proven (`dots.most_halved`)
     columns, apart                 of a window, where pixels side by side share all but one: how many; taps of each. 0
                                    where they share none, or kernels of the order do not ask
     of                             the name of the function that it is a part of, if it is one
@@ -96,6 +97,7 @@ class Dot(_Task):
     biased: bool
     chained: int
     paired: int
+    halved: int
     pixels: int
     blocks: int
     columns: int = 0
@@ -111,12 +113,14 @@ class Dot(_Task):
     def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
         types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        return cls(step.order, *types, step.starts_biased, step.chained, step.paired, part.pixels, blocks, *strip)
+        proven = step.chained, step.paired, step.halved
+        return cls(step.order, *types, step.starts_biased, *proven, part.pixels, blocks, *strip)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
-        chained = f"_chained{self.chained}" if self.chained else f"_paired{self.paired}" if self.paired else ""
+        proven = {"chained": self.chained, "paired": self.paired, "halved": self.halved}
+        chained = "".join(f"_{how}{count}" for how, count in proven.items() if count)
         biased = "_biased" if self.biased else ""
         strip = f"_strip{self.columns}x{self.apart}" if self.columns else ""
         whole = self.of or f"{self.form}_{self.types}{chained}{biased}{strip}"
@@ -283,6 +287,10 @@ def _shares_taps(task: Sums) -> bool:
     return max(4 * task.columns, task.pixels - 1 + task.columns) * task.apart <= 1 << 11
 
 
+def _is_halved(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.blocks == 1 and task.halved > 0 and (not task.columns or _shares_taps(task))
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -320,6 +328,7 @@ KERNELS = (
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("helium", "dot_rows", _HELIUM, ("arm_mve.h",), accepts=_is_of_signed_bytes),
+    Kernel("riscv_halves", "dot_quads", _RV32, accepts=_is_halved),
     Kernel("riscv_strip", "dot_quads", _RV32, accepts=_shares_taps),
     Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
