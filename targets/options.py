@@ -19,6 +19,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any, TypeVar
 
+from pefslc.diagnostics.alike import alike
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Problem, quote, quote_given
 
@@ -146,12 +147,20 @@ def check_values(target: object) -> None:
     """Raise CompileError with every option of a target that has a value which it cannot have."""
     judged = [(o, o.fault(getattr(target, o.name))) for o in options_of(target)]
     problems = [
-        Problem(Code.WRONG_OPTION, fault, hint=f"for example {o.name}={o.example}" if o.example else "leave it out")
+        Problem(Code.WRONG_OPTION, fault, hint=_instead(o, getattr(target, o.name)))
         for o, fault in judged
         if fault is not None
     ]
     if problems:
         raise CompileError.of(problems)
+
+
+def _instead(option: Option, value: object) -> str:
+    """What to give instead of a wrong value."""
+    meant = alike(value, option.known()) if isinstance(value, str) and option.known is not None else None
+    if meant is not None:
+        return f"did you mean {meant}?"
+    return f"for example {option.name}={option.example}" if option.example else "leave it out"
 
 
 def with_options(target: _T, values: Mapping[str, object]) -> _T:

@@ -41,6 +41,8 @@ def kernels_graph(name: str, seed: int) -> Graph:
         strides = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
         y = add(x, int(rng.choice([1, 5, 16, 17, 24])), (3, 3), pads=pads, strides=strides)
         add(x, int(rng.choice([3, 8, 16, 40])), (1, 1))
+        few = b.requantize(add(x, 8, (1, 1)), [], 8)
+        add(few, 6, (3, 3), pads=(1, 1, 1, 9 - few.type.shape[3]))  # lines of 8 pixels
         add(x, int(rng.choice([4, 33])), (2, 3), pads=pads, dilations=(2, 1))
         add(x, 2 * channels, (3, 2), channels, pads=pads)
         deep = b.requantize(y, [], 8, signed=False)

@@ -36,7 +36,7 @@ def convolution_loops(
         form = _form(part)
         if form not in found:
             pads = ["int32_t top", "int32_t left"] if part.window else []
-            own = [*tensors, *_used(scratch, part), f"const {step.weight_type} *restrict weights", *pads]
+            own = [*tensors, *_used(scratch, part), f"const PEFSLC_FLASH {step.weight_type} *restrict weights", *pads]
             found[form] = _loops(step, part, f"{name}_part{len(found)}", own, "weights", ("top", "left"), form)
     return list(found.values())
 

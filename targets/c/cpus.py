@@ -79,6 +79,8 @@ class Cpu:
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
+    strip         channels of an image, at most, of which a window reads a strip that all pixels of a tile share, where
+                  they lie side by side and no tap is filled up; 0: none
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
                   takes all of them
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
@@ -107,6 +109,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
+    strip: int = 0
     cache: int = 0
     taps: CType | None = None
     scratch_bytes: int | None = None
@@ -156,6 +159,13 @@ def _with_dsp(name: str, summary: str) -> Cpu:
     return Cpu(
         name=name, summary=summary, order=PAIRS, outputs=2, pixels=2, blocks=1, sums=2, alignment=16, taps=_S16,
         compiler=_cortex_m(name),
+    )  # fmt: skip
+
+
+def _without_dsp(name: str, summary: str, core: str) -> Cpu:
+    """Registers for four sums. core: of the compiler that tells code and stack."""
+    return Cpu(
+        name=name, summary=summary, outputs=2, pixels=2, blocks=4, sums=4, alignment=4, compiler=_cortex_m(core)
     )  # fmt: skip
 
 
@@ -240,16 +250,9 @@ CPUS = (
         taps=_S8,
         compiler=(*_cortex_m("cortex-m55"), "-mfloat-abi=hard"),  # without, gcc makes no Helium
     ),
-    Cpu(
-        name="cortex-m0",
-        summary="Cortex-M0, M0+, M1, M3, M23",
-        outputs=2,
-        pixels=2,
-        blocks=4,
-        sums=4,
-        alignment=4,
-        compiler=_cortex_m("cortex-m0plus"),
-    ),
+    _without_dsp("cortex-m0", "Cortex-M0, M1, M23", "cortex-m0plus"),
+    _without_dsp("cortex-m0plus", "Cortex-M0+", "cortex-m0plus"),
+    _without_dsp("cortex-m3", "Cortex-M3", "cortex-m3"),
     Cpu(
         name="rv32",
         summary="RISC-V of 32 bits without vectors",
@@ -259,6 +262,7 @@ CPUS = (
         blocks=1,
         sums=4,
         alignment=4,
+        strip=170,  # a load's offset of 12 bits reaches 12 weights of each
         taps=_U8,
         compiler=("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"),
     ),

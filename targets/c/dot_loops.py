@@ -103,7 +103,7 @@ class DotLoops(Loops[DotStep, DotPart]):
     @property
     def fills_copy(self) -> bool:
         """Whether a tile's taps are gathered before its call, rather than those of a whole image, or none."""
-        return self.part.gather in (Gather.PATCH, Gather.ROWS)
+        return self.part.gather in (Gather.PATCH, Gather.STRIP, Gather.ROWS)
 
     @property
     def taps_there(self) -> str:
@@ -181,7 +181,7 @@ class Tile:
             taps, view.pixel, view.segments, view.segment, view.taps, rows,
             *([_plus(bias, output)] if step.starts_biased else []), _plus("sums", o), self.stride,
         ]  # fmt: skip
-        kernel = Dot.called(step, self.loops.part.pixels, chunk.blocks).name
+        kernel = Dot.called(step, self.loops.part, chunk.blocks).name
         return f"{kernel}({', '.join(map(str, arguments))});"
 
     def _weights(self, output: str) -> str:

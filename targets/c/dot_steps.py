@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, QUADS, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
     most_chained,
+    most_halved,
     most_paired,
     packed_weights,
     product_type,
@@ -117,6 +118,7 @@ class _Dots:
             products=product_type(source, op.weight.data, sums),
             chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
+            halved=_chained(most_halved, parts, source, offset) if cpu.order == QUADS else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
             packed=bits,
@@ -163,6 +165,9 @@ class _Dots:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
         pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
         passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
+        if gather is Gather.PATCH and alone and channels <= cpu.strip:
+            strip = self._strip(phase, pixels, alignment, taps.bytes if cpu.order.aligned else _WORD)
+            gather, view = (gather, view) if strip is None else (Gather.STRIP, strip)
         unpacked: tuple[Pass, ...] = ()
         if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
             unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
@@ -183,6 +188,22 @@ class _Dots:
             run=max(cpu.run // pixels, 1) if cpu.run is not None and sum(each.calls for each in unpacked) > 1 else 0,
         )
 
+    def _strip(self, phase: Phase, pixels: int, alignment: int, tap_bytes: int) -> TapView | None:
+        """What `pixels` see of the image; None where they need not lie side by side, share no taps, or begin anywhere.
+
+        alignment  taps that a segment is a multiple of
+        tap_bytes  such that a pixel's taps begin at a whole word
+        """
+        window, channels = phase.window, self.images[1]
+        rows, columns = window.kernel
+        is_line = pixels > 1 and len(phase.columns) % pixels == 0
+        shares = self.groups == window.strides[1] == window.dilations[1] == 1 < columns
+        if not (is_line and shares) or columns * channels % alignment or channels * tap_bytes % _WORD:
+            return None
+        return TapView(
+            pixel=channels, segments=rows, segment=(pixels - 1 + columns) * channels, taps=columns * channels
+        )
+
     def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:
         if part.unpacked:
             return max(each.outputs for each in part.unpacked)
@@ -191,11 +212,13 @@ class _Dots:
     @staticmethod
     def _copied(part: DotPart) -> int:
         """Elements of the copies that the kernels read."""
+        if part.gather is Gather.STRIP:
+            return part.view.segments * part.view.segment
         return part.image.elements if part.image is not None else part.pixels * part.view.pixel
 
 
 def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained` or `most_paired` of all parts."""
+    """`most_chained`, `most_paired` or `most_halved` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
     return min(most(part.weight, part.view, low, high) for part in parts)
 

@@ -14,7 +14,8 @@ from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, dtype_o
 from pefslc.targets.c.taps import TapView
 
 __all__ = [
-    "accumulator_type", "converted_taps", "most_chained", "most_paired", "packed_weights", "product_type", "round_up",
+    "accumulator_type", "converted_taps", "most_chained", "most_halved", "most_paired", "packed_weights",
+    "product_type", "round_up",
 ]  # fmt: skip
 
 Codes = NDArray[np.int64]
@@ -22,6 +23,7 @@ Codes = NDArray[np.int64]
 OFFSET = 128  # makes an int8_t a uint8_t; taken off, the other way
 
 _TURNED = [0, 2, 1, 3]
+_WORTH_HALVES = 16  # taps: what a register's halves save takes fewer instructions than taking them out
 
 
 def accumulator_type(op: Conv2d | Dense) -> CType:
@@ -96,6 +98,24 @@ def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int
     highest = np.maximum(np.maximum(wide * low, wide * high), 0).sum(axis=4)
     lowest = np.minimum(np.minimum(wide * low, wide * high), 0).sum(axis=4)
     return _most_in_16_bits(lowest, highest, (1, 2, 4, 8, 16, 32))
+
+
+def most_halved(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
+    """How many segments an output may sum in 16 bits: all of a window's, 1, or 0, if not even one fits.
+
+    weights    [outputs * taps] in the order QUADS
+    low, high  of the taps
+
+    Two outputs share a register of 32 bits, which is exact modulo 2^32: each sum must fit where it is taken out, not on
+    its way. The less often that is, the better: 0, too, where fewer than `_WORTH_HALVES` taps lie between.
+    """
+    wide = weights.astype(np.int64).reshape(-1, view.segments, view.taps // 4, 4, 4)
+    ends = [each(wide * low, wide * high).sum(axis=(2, 4)) for each in (np.minimum, np.maximum)]
+    for count, (lowest, highest) in ((view.segments, [end.sum(axis=1) for end in ends]), (1, ends)):
+        fits = INT16.holds(int(lowest.min(initial=0)), int(highest.max(initial=0)))
+        if fits and count * view.taps >= _WORTH_HALVES:
+            return count
+    return 0
 
 
 def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> int:

@@ -169,7 +169,8 @@ def emit(
     emitted = {name: environment.get_template(template).render(context).encode() for name, template in files.items()}
     heading = environment.get_template("weights.c.j2" if binary is None else "weights_binary.c.j2").render(context)
     if binary is None:
-        emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, f"typedef int {prefix}_has_no_constants;\n")
+        nothing = f"typedef int {prefix}_has_no_constants;\n"
+        emitted[f"{prefix}_weights.c"] = weights_text(heading, constants, nothing, "const PEFSLC_FLASH")
     else:
         emitted[f"{prefix}_weights.c"] = heading.encode()
         emitted[weights_file(prefix)] = binary.content

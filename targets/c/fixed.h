@@ -27,6 +27,13 @@
 #define PEFSLC_SHARED static
 #endif
 
+/* Those of which a compiler makes no copies, as they have their calls' numbers in them. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define PEFSLC_ONE static __attribute__((noinline, noclone))
+#else
+#define PEFSLC_ONE PEFSLC_SHARED
+#endif
+
 /* Sums that a kernel stored are loaded again: clang would carry the first of them into the loop after it in a register,
  * and no longer vectorise that. */
 #if defined(__clang__) && !defined(PEFSLC_PORTABLE)
@@ -41,6 +48,15 @@
 #define PEFSLC_REUSED __asm__ volatile("" : : : "memory")
 #else
 #define PEFSLC_REUSED ((void)0)
+#endif
+
+/* Of constants. An AVR reads its flash by instructions of their own, which avr-gcc uses for arrays that are __flash: in
+ * GNU's C (-std=gnu99), of the first 64 KB. With -DPEFSLC_FLASH= it copies them to RAM before main, as without GNU's C. */
+#if !defined(PEFSLC_FLASH) && defined(__AVR__) && defined(__FLASH) && !defined(__STRICT_ANSI__)
+#define PEFSLC_FLASH __flash
+#define PEFSLC_FLASH_BYTES 65000
+#elif !defined(PEFSLC_FLASH)
+#define PEFSLC_FLASH
 #endif
 
 /* Weights of 8 bits, and their products with taps of 8 bits. Without VNNI, compilers make pmaddwd of weights of 16 bits,
@@ -110,7 +126,7 @@ static inline int32_t pefslc_end_tap(int32_t at, int32_t step, int32_t size, int
 }
 
 /* How many of `count` ascending thresholds are at most x. */
-static inline int32_t pefslc_steps_32(int32_t x, const int32_t *thresholds, int32_t count)
+static inline int32_t pefslc_steps_32(int32_t x, const PEFSLC_FLASH int32_t *thresholds, int32_t count)
 {
     int32_t first = 0;
     while (count > 0) {
@@ -125,7 +141,7 @@ static inline int32_t pefslc_steps_32(int32_t x, const int32_t *thresholds, int3
     return first;
 }
 
-static inline int32_t pefslc_steps_64(int64_t x, const int64_t *thresholds, int32_t count)
+static inline int32_t pefslc_steps_64(int64_t x, const PEFSLC_FLASH int64_t *thresholds, int32_t count)
 {
     int32_t first = 0;
     while (count > 0) {

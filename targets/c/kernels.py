@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.cpus import ROWS_OF_16, WeightOrder
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotStep, Program
+from pefslc.targets.c.cpus import QUADS, ROWS_OF_16, WeightOrder
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
 from pefslc.targets.c.storage import WEIGHT, CType
-from pefslc.targets.c.taps import Move
+from pefslc.targets.c.taps import Gather, Move
 
 __all__ = [
     "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
@@ -58,6 +58,11 @@ class _Task(ABC):
         """The same for a function that all its callers share: smaller, and no slower if its loop is of intrinsics."""
         return f"PEFSLC_SHARED void {self.name}({self.parameters})"
 
+    @property
+    def only_signature(self) -> str:
+        """The same for one that knows the numbers of its calls."""
+        return f"PEFSLC_ONE void {self.name}({self.parameters})"
+
     def product(self, tap: str, weight: str) -> str:
         """The C expression of a product."""
         if self.weights == WEIGHT and self.taps.bits == self.weights.bits:
@@ -78,6 +83,9 @@ class Dot(_Task):
     biased                         whether there is a bias that the sums start from
     chained                        products that a lane of 8 may sum in 16 bits, proven
     paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
+    halved                         segments that an output may sum in 16 bits, proven (`dots.most_halved`)
+    columns, apart                 of a window, where pixels side by side share all but one: how many; taps of each. 0
+                                   where they share none, or kernels of the order do not ask
     of                             the name of the function that it is a part of, if it is one
     """
 
@@ -89,8 +97,11 @@ class Dot(_Task):
     biased: bool
     chained: int
     paired: int
+    halved: int
     pixels: int
     blocks: int
+    columns: int = 0
+    apart: int = 0
     of: str = ""
 
     @property
@@ -99,24 +110,28 @@ class Dot(_Task):
         return f"dot_{self.order.name}"
 
     @classmethod
-    def called(cls, step: DotStep, pixels: int, blocks: int) -> Dot:
-        types = step.taps, step.weight_type, step.sums, step.products
-        return cls(step.order, *types, step.starts_biased, step.chained, step.paired, pixels, blocks)
+    def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
+        types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
+        strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
+        proven = step.chained, step.paired, step.halved
+        return cls(step.order, *types, step.starts_biased, *proven, part.pixels, blocks, *strip)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
-        chained = f"_chained{self.chained}" if self.chained else f"_paired{self.paired}" if self.paired else ""
+        proven = {"chained": self.chained, "paired": self.paired, "halved": self.halved}
+        chained = "".join(f"_{how}{count}" for how, count in proven.items() if count)
         biased = "_biased" if self.biased else ""
-        whole = self.of or f"{self.form}_{self.types}{chained}{biased}"
+        strip = f"_strip{self.columns}x{self.apart}" if self.columns else ""
+        whole = self.of or f"{self.form}_{self.types}{chained}{biased}{strip}"
         return f"{whole}_{self.pixels}x{self.blocks}"
 
     @property
     def parameters(self) -> str:
         """Of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
         strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
-        bias = f"const {self.sums} *bias, " if self.biased else ""
-        weights = f"const {self.weights} *w"
+        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
+        weights = f"const PEFSLC_FLASH {self.weights} *w"
         return f"const {self.taps} *x, {strides}, {weights}, {bias}{self.sums} *restrict sums, int32_t stride"
 
     def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
@@ -162,7 +177,8 @@ class Depthwise(_Task):
     def parameters(self) -> str:
         """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
         sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
-        return f"const {self.taps} *x, const {self.weights} *w, {sizes}, {self.sums} *restrict sums"
+        weights = f"const PEFSLC_FLASH {self.weights} *w"
+        return f"const {self.taps} *x, {weights}, {sizes}, {self.sums} *restrict sums"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +222,9 @@ class DepthwiseLine(_Task):
     @property
     def parameters(self) -> str:
         """Of the C function."""
-        bias = f"const {self.sums} *bias, " if self.biased else ""
+        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
         return (
-            f"const {self.taps} *restrict x, int32_t row, const {self.weights} *restrict w, {bias}"
+            f"const {self.taps} *restrict x, int32_t row, const PEFSLC_FLASH {self.weights} *restrict w, {bias}"
             f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"
         )
 
@@ -264,6 +280,17 @@ def _is_one_block(task: Sums) -> bool:
     return isinstance(task, Dot) and task.blocks == 1
 
 
+def _shares_taps(task: Sums) -> bool:
+    """Between pixels, whole words of each column, which a load's offset of 12 bits reaches."""
+    if not isinstance(task, Dot) or task.blocks > 1 or task.columns * task.apart == 0 or task.apart % 4:
+        return False
+    return max(4 * task.columns, task.pixels - 1 + task.columns) * task.apart <= 1 << 11
+
+
+def _is_halved(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.blocks == 1 and task.halved > 0 and (not task.columns or _shares_taps(task))
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -301,9 +328,12 @@ KERNELS = (
     Kernel("neon_dot", "dot_rows", f"{_NEON} && defined(__ARM_FEATURE_DOTPROD)", ("arm_neon.h",), accepts=_is_chained),
     Kernel("neon", "dot_rows", _NEON, ("arm_neon.h",), accepts=_is_chained),
     Kernel("helium", "dot_rows", _HELIUM, ("arm_mve.h",), accepts=_is_of_signed_bytes),
+    Kernel("riscv_halves", "dot_quads", _RV32, accepts=_is_halved),
+    Kernel("riscv_strip", "dot_quads", _RV32, accepts=_shares_taps),
     Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
+    Kernel("helium", "depthwise", _HELIUM, ("arm_mve.h",), accepts=_is_of_bytes),
     Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
@@ -338,7 +368,7 @@ def sums_of(program: Program) -> tuple[Sums, ...]:
             found.update(dict.fromkeys(depthwise_of(step, part) for part in step.parts))
         if isinstance(step, DotStep):
             for part in step.parts:
-                found.update(dict.fromkeys(Dot.called(step, part.pixels, chunk.blocks) for chunk in part.chunks))
+                found.update(dict.fromkeys(Dot.called(step, part, chunk.blocks) for chunk in part.chunks))
     return tuple(found)
 
 

@@ -69,6 +69,7 @@ def starter_files(
         "alignment": ALIGNMENT,
         "with_main": options.emit_main,
         "dispatch": options.dispatch,
+        "cortex_m": options.cpu if options.cpu.startswith("cortex-m") else "cortex-m4",
         "variants": VARIANTS,
         "exported": emitted.exported,
     }

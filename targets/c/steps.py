@@ -137,6 +137,7 @@ class DotStep(Step):
     bias            [outputs] or None; the offset's part is in it
     chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
     paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
+    halved          segments that an output may sum in 16 bits (`dots.most_halved`)
     padded_outputs  of one group, filled up
     packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
     aligned         bytes that the weights begin at a multiple of; 0: anywhere
@@ -154,6 +155,7 @@ class DotStep(Step):
     products: CType
     chained: int
     paired: int
+    halved: int
     outputs: int
     padded_outputs: int
     packed: int = 0

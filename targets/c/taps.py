@@ -3,6 +3,8 @@
 A kernel reads the taps of pixel p at  x[p * pixel + s * segment + i],  s < segments, i < taps.  Rows that lie in memory
 (a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together.
 In a padded copy of the *image* a window is one segment a row of the kernel, and its pixels need no copies of their own.
+So it is in a *strip*: what the pixels of one tile, side by side, see of the image. Windows there
+share all their columns but one.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ class Gather(Enum):
     NONE = "none"  # they do already
     ROWS = "rows"  # they do, but as codes, of which each tile's taps are made
     PATCH = "patch"  # of each pixel of a tile
+    STRIP = "strip"  # of the image, that all pixels of a tile see, with its pads
     IMAGE = "image"  # with its pads
 
 

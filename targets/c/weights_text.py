@@ -24,7 +24,7 @@ _LARGEST_TABLE = 1 << 16  # texts
 _BETWEEN, _NEXT_LINE = ", ", ",\n    "
 
 
-def weights_text(heading: str, constants: Sequence[ConstantArray], nothing: str, kind: str = "const") -> bytes:
+def weights_text(heading: str, constants: Sequence[ConstantArray], nothing: str, kind: str) -> bytes:
     """The file: `heading`, then each array's definition; `nothing` instead of them where there are none.
 
     kind  what stands before an array's type

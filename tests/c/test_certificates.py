@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from integer_graphs import GraphBuilder
-from pefslc.targets.c.cpus import BLOCKS, WORDS, cpu_named
-from pefslc.targets.c.dots import most_paired, packed_weights
+from pefslc.targets.c.cpus import BLOCKS, QUADS, WORDS, cpu_named
+from pefslc.targets.c.dots import most_halved, most_paired, packed_weights
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.storage import CType
@@ -84,3 +84,53 @@ def test_sums_that_need_more_than_32_bits_have_no_kernel() -> None:
     for name in ("x86-64", "x86-64-v3", "x86-64-v4"):
         (step,) = (s for s in plan_program(graph, cpu_named(name)).steps if isinstance(s, DotStep))
         assert (step.order.name, step.sums.bits) == ("rows", 64)
+
+
+def halved(weight: np.ndarray, segments: int, low: int, high: int) -> int:
+    """weight: [outputs, taps], of so many segments."""
+    outputs, taps = weight.shape
+    view = TapView(pixel=taps, segments=segments, segment=taps // segments, taps=taps // segments)
+    return most_halved(packed_weights(weight, 1, -(-outputs // 4) * 4, view, QUADS, S8), view, low, high)
+
+
+@pytest.mark.parametrize(
+    ("last", "low", "high", "expected"),
+    [
+        (8, 0, 127, 3),  # (127 + 123 + 8) * 127 = 2^15 - 2
+        (9, 0, 127, 1),
+        (9, 0, 126, 3),
+        (-128, 0, 127, 3),  # a sum of positive products alone reaches the end
+        (-128, -7, 127, 3),
+        (-128, -8, 127, 1),  # which a product of two negative ones passes
+    ],
+)
+def test_halves_of_a_register_hold_whole_sums_or_are_refused(last, low, high, expected):  # type: ignore[no-untyped-def]
+    weight = np.zeros((4, 48), dtype=np.int64)
+    weight[2, [0, 17, 30]] = 127, 123, last
+    assert halved(weight, 3, low, high) == expected
+
+
+def test_of_halves_the_worst_output_decides_and_few_taps_are_left_alone() -> None:
+    weight = np.full((5, 48), 31, dtype=np.int64)
+    assert halved(weight, 3, 0, 15) == 3
+    assert halved(weight, 3, 0, 31) == 1, "48 * 31 * 31 is beyond int16_t, 16 * 31 * 31 is not"
+    weight[4, 16:32] = 127
+    assert halved(weight, 3, 0, 31) == 0
+    assert halved(weight[:4], 1, 0, 15) == 1
+    assert halved(weight[:, :12], 1, 0, 1) == 0, "to take the halves out costs more"
+
+
+def test_the_bound_of_halves_is_that_of_the_worst_codes() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(200):
+        bits, segments = int(rng.integers(2, 9)), int(rng.choice([1, 3]))
+        weight = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (int(rng.integers(1, 7)), 48 * segments))
+        low, high = -int(rng.integers(0, 129)), int(rng.integers(1, 256))
+        found = halved(weight, segments, low, high)
+        fits = {}
+        for count in (1, segments):
+            runs = weight.reshape(len(weight), -1, count * 48)
+            worst = [np.where(runs > 0, up, down) for up, down in ((high, low), (low, high))]
+            sums = [(runs * x).sum(axis=2) for x in worst]
+            fits[count] = int(sums[0].max()) < 2**15 and int(sums[1].min()) >= -(2**15)
+        assert found == (segments if fits[segments] else int(fits[1]))

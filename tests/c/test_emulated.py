@@ -13,7 +13,8 @@ from emulators import EMULATED, STRING
 from kernel_graphs import kernels_graph
 from numpy.typing import NDArray
 
-from integer_graphs import random_inputs
+from integer_graphs import GraphBuilder, random_inputs
+from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
 from pefslc.targets.c.cpus import CPUS, cpu_named
 from pefslc.targets.c.dots import most_chained
@@ -71,6 +72,40 @@ def test_kernels_equal_the_interpreter(row, level, bench, warning_flags):  # typ
     assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, level)) == 0
 
 
+def _halves_graph() -> Graph:
+    """Sums of 16 bits in the halves of a register: of windows, of a row of each, of dense layers; negative taps."""
+    rng = np.random.default_rng(4)
+    b = GraphBuilder("halves")
+    outputs = []
+    for signed, bits in ((False, 5), (True, 4)):
+        x = b.input((1, 8, 4, 8), bits, signed=signed)
+        for kernel, count, high, more in (
+            ((3, 3), 6, 8, {}),
+            ((3, 3), 4, 64, {}),
+            ((3, 3), 5, 16, {"strides": (2, 2)}),
+            ((1, 1), 8, 100, {}),
+        ):
+            weight = rng.integers(-high, high, (count, 8 if kernel == (3, 3) else 16, *kernel))
+            source = x if kernel == (3, 3) else b.concat((x, x), 1)
+            outputs.append(b.conv(source, weight, rng.integers(-9999, 9999, count), pads=(kernel[0] // 2,) * 4, **more))
+        outputs.append(b.dense(b.reshape(x, (1, 256)), rng.integers(-4, 4, (9, 256))))
+    return b.graph(*outputs)
+
+
+def test_halves_of_a_register_are_sums_of_their_own(bench, warning_flags):  # type: ignore[no-untyped-def]
+    row = next(row for row in EMULATED if row.cpu == "rv32")
+    if row.missing:
+        pytest.skip(f"{' and '.join(row.missing)} not installed")
+    bench.add(_halves_graph(), CTarget(cpu=row.cpu))
+    text = (bench.folder / "halves.c").read_text()
+    for form in ("u8_s8_s32_s32_halved3_biased_strip3x8_4x1", "s8_s32_s32_halved1_biased_strip3x8_4x1", "halved1_1x1"):
+        assert form in text
+    main = bench.folder / "main.c"
+    main.write_text(_main(bench.models, 3))
+    sources = [str(bench.folder / source) for source in ("halves.c", "halves_weights.c")]
+    assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, "-O2")) == 0
+
+
 ARMV7 = ("-march=armv7-a", "-mthumb", "-mfloat-abi=soft")  # of a Cortex-A: with SMLAD, r7 is its frame pointer
 OF_ASSEMBLER = [
     pytest.param(EMULATED[0], EMULATED[0].machine, "r9", id="Cortex-M4"),
@@ -116,7 +151,7 @@ def test_an_emulated_program_tells_that_codes_differ(row, tmp_path):  # type: ig
 
 def test_each_guarded_kernel_has_a_processor_that_runs_it() -> None:
     """By the names of folders: one that is added wants a row of EMULATED, or of the levels of x86-64."""
-    tested = {"dsp", "helium", "neon", "neon_dot", "riscv", "thumb1", "few_registers"}
+    tested = {"dsp", "helium", "neon", "neon_dot", "riscv", "riscv_halves", "riscv_strip", "thumb1", "few_registers"}
     for kernel in KERNELS:
         is_of_x86 = "__AVX" in kernel.guard or "__SSE" in kernel.guard or "__AMX" in kernel.guard
         assert not kernel.guard or is_of_x86 or kernel.folder in tested, kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from cpu_rows import LAYOUTS
 
 from pefslc.ir.graph import Graph
+from pefslc.numeric.staircase import Staircase
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
 
@@ -50,7 +52,7 @@ def _compiler() -> str:
 
 
 def _small(build_graph) -> Graph:  # type: ignore[no-untyped-def]
-    """A convolution whose sums need more than 16 bits, a depthwise one, a pool and a dense layer."""
+    """A convolution whose sums need more than 16 bits, a depthwise one, a pool, a dense layer; tables of every kind."""
     rng = np.random.default_rng(8)
     b = build_graph("small")
     x = b.input((1, 3, 8, 8), 8)
@@ -58,12 +60,20 @@ def _small(build_graph) -> Graph:  # type: ignore[no-untyped-def]
         b.conv(x, rng.integers(-127, 128, (8, 3, 3, 3)), rng.integers(-9999, 9999, 8), pads=(1, 1, 1, 1)), 0, 255
     )
     y = b.clamp(b.conv(y, rng.integers(-127, 128, (8, 1, 3, 3)), None, 8), -40000, 40000)
-    y = b.clamp(b.pool(y, False, kernel=(2, 2), strides=(2, 2)), -128, 127)
+    rises = np.sort(rng.integers(-30000, 30000, (8, 9)), axis=1)
+    y = b.steps(y, Staircase(-40000, 40000, -4, rises, np.ones(8, dtype=np.int64)))
+    y = b.pool(y, False, factors=rng.integers(1, 9, 9), kernel=(2, 2), strides=(2, 2))
+    y = b.lookup(b.clamp(y, -20, 20), rng.integers(-128, 128, (8, 41)))
     return b.graph(b.clamp(b.dense(b.reshape(y, (1, 72)), rng.integers(-127, 128, (6, 72))), -32768, 32767))
 
 
-@pytest.mark.parametrize("cpu", LAYOUTS)
-def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
+CASES = [*((cpu, "gnu99") for cpu in LAYOUTS), ("generic", "c99")]
+
+
+@pytest.mark.parametrize(("cpu", "standard"), CASES)
+def test_an_emulated_avr_computes_the_golden_codes(  # type: ignore[no-untyped-def]
+    cpu, standard, build_graph, tmp_path: Path
+):
     compiler = _compiler()
     if shutil.which("simavr") is None:
         pytest.skip("simavr is not installed: the AVR's program was not run")
@@ -78,7 +88,7 @@ def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: P
             f"golden_{short}", f"golden_{name.lower()}"
         )
     (tmp_path / "avr.c").write_text(text)
-    flags = [f"-mmcu={_CHIP}", "-std=c99", "-Os", "-Wall", "-Wextra", "-Werror"]
+    flags = [f"-mmcu={_CHIP}", f"-std={standard}", "-Os", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(
         [compiler, *flags, "avr.c", "small.c", "small_weights.c", "-o", "small.elf"], cwd=tmp_path, check=True
     )
@@ -91,6 +101,27 @@ def test_an_emulated_avr_computes_the_golden_codes(cpu, build_graph, tmp_path: P
         check=False,
     )
     assert "PASS" in done.stdout + done.stderr
+    assert (_in_ram(tmp_path / "small.elf", "small_[0-9]") == 0) == (standard == "gnu99"), "GNU's C has __flash"
+
+
+def _in_ram(program: Path, names: str) -> int:
+    """How many arrays of such names lie in RAM."""
+    done = subprocess.run(["avr-nm", program], capture_output=True, text=True, check=True)
+    return len(re.findall(rf"^[0-9a-f]* [dDbB] {names}", done.stdout, re.MULTILINE))
+
+
+def test_more_constants_than_its_compiler_reads_from_flash_are_refused(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
+    compiler = _compiler()
+    b = build_graph("large")
+    x = b.input((1, 200), 4, signed=False)
+    layers = [b.dense(x, np.ones((120, 200), dtype=np.int64)) for _ in range(3)]
+    for name, content in CTarget().lower(b.graph(*layers), TargetOptions()).files.items():
+        (tmp_path / name).write_bytes(content)
+    for standard, refused in (("gnu99", True), ("c99", False)):
+        command = [compiler, f"-mmcu={_CHIP}", f"-std={standard}", "-fsyntax-only", "large_weights.c"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == refused
+        assert ("the constants have 72000 bytes, and __flash reads 65000" in done.stderr) == refused
 
 
 def test_an_array_that_its_compiler_does_not_take_is_refused_with_the_reason(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]

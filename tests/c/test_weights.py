@@ -37,7 +37,7 @@ def _numbers(kind: CType, count: int, seed: int) -> list[int]:
 def test_the_text_has_every_number_in_lines_of_24(kind: CType, count: int) -> None:
     numbers = _numbers(kind, count, count)
     array = ConstantArray("a", kind, np.array(numbers, dtype=dtype_of(kind)), "weights")
-    text = weights_text("/* head */\n", [array], "nothing").decode()
+    text = weights_text("/* head */\n", [array], "nothing", "const").decode()
     head, definition, *lines, last, end = text.split("\n")
     assert (head, definition) == ("/* head */", f"const {kind} a[{count}] = {{")
     assert (last, end) == ("};", "")
@@ -52,7 +52,7 @@ def test_the_text_has_every_number_in_lines_of_24(kind: CType, count: int) -> No
 
 
 def test_text_without_constants_says_so() -> None:
-    assert weights_text("head\n", [], "nothing\n") == b"head\nnothing\n"
+    assert weights_text("head\n", [], "nothing\n", "const") == b"head\nnothing\n"
 
 
 def test_the_file_has_each_array_little_endian_at_a_multiple_of_8_bytes() -> None:
