@@ -63,6 +63,7 @@ _O3 = ("-std=c99", "-O3")
 _SSE2 = ("pmaddwd xmm",)
 _AVX2 = ("vpmaddwd ymm",)
 _AVX2_NARROW = ("vpmaddubsw ymm", *_AVX2)
+_AMX = ("tdpbusd tiles",)
 _NATIVE = ("vpdpbusd zmm", "vpdpbusd ymm", "vpmaddwd zmm", *_AVX2, *_SSE2)
 _NATIVE_NARROW = (*_NATIVE, *_AVX2_NARROW)
 _NATIVE_FLAGS = (*_O3, "-march=native")
@@ -73,6 +74,7 @@ HOSTS = (
     Host("native, gcc", "x86-64-v4", "gcc", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, clang", "x86-64-v4", "clang", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, gcc, portable", "generic", "gcc", (*_NATIVE_FLAGS, _PORTABLE), _NATIVE, _NATIVE_NARROW),
+    Host("AMX, gcc", "x86-64-amx", "gcc", _NATIVE_FLAGS, _AMX, _AMX, "amx_int8"),
     Host("AVX2, gcc", "x86-64-v3", "gcc", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("AVX2, clang", "x86-64-v3", "clang", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("x86-64, gcc", "x86-64", "gcc", _O3, _SSE2, _SSE2),

@@ -20,7 +20,7 @@ from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, part_calls
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
+from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, shared_by_kernels, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.packing import packed_bytes
@@ -146,6 +146,7 @@ def emit(
         "sums": sums_of(program),
         "kernels_for": kernels_for,
         "headers": headers_of(program),
+        "shared": shared_by_kernels(program),
         "moves": moves_of(program),
         "unpacked_bits": sorted({s.packed for s in program.steps if isinstance(s, DotStep) and s.packed}),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
