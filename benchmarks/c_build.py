@@ -93,12 +93,14 @@ def layout_of(cpu: str) -> str:
     return (cpu if cpu in known[0] else "generic") if known else ""
 
 
-def emit(network: Network, model: Path, cpu: str, folder: Path) -> Emitted:
+def emit(network: Network, model: Path, cpu: str, folder: Path, threads: int = 1) -> Emitted:
     """The C of a network's file. Raises Failed where pefslc refuses it, or is not exact."""
     options: dict[str, object] = {"emit_main": True}
     layout = layout_of(cpu)
     if layout:
         options["cpu"] = layout
+    if threads > 1:
+        options["threads"] = threads
     start = time.process_time()
     try:
         program = pefslc.compile(model, target="c", **options)

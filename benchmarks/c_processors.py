@@ -6,6 +6,7 @@ To add a processor, add a row: nothing else asks for names.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Host:
     limits  the instructions of c_limits.c that could do the work; the fastest of them that is there is 100 %
     narrow  the same for weights and activations of 6 bits or fewer, where a saturating sum can be proven harmless
     needs   a flag of /proc/cpuinfo without which the row does not run; "" for none
+    threads of pefslc's --threads, by OpenMP; with two or more, times are those of a clock on the wall
     """
 
     name: str
@@ -31,10 +33,14 @@ class Host:
     limits: tuple[str, ...]
     narrow: tuple[str, ...]
     needs: str = ""
+    threads: int = 1
 
     @property
-    def runs_here(self) -> bool:
-        return not self.needs or (_CPU_FLAGS.is_file() and self.needs in _CPU_FLAGS.read_text().split())
+    def lacks(self) -> str:
+        """What this machine has not, but the row needs; "" where nothing is missing."""
+        if self.needs and not (_CPU_FLAGS.is_file() and self.needs in _CPU_FLAGS.read_text().split()):
+            return self.needs
+        return "" if self.threads <= (os.cpu_count() or 1) else f"{self.threads} cores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +69,29 @@ _O3 = ("-std=c99", "-O3")
 _SSE2 = ("pmaddwd xmm",)
 _AVX2 = ("vpmaddwd ymm",)
 _AVX2_NARROW = ("vpmaddubsw ymm", *_AVX2)
+_AMX = ("tdpbusd tiles",)
 _NATIVE = ("vpdpbusd zmm", "vpdpbusd ymm", "vpmaddwd zmm", *_AVX2, *_SSE2)
 _NATIVE_NARROW = (*_NATIVE, *_AVX2_NARROW)
 _NATIVE_FLAGS = (*_O3, "-march=native")
 _AVX2_FLAGS = (*_O3, "-march=x86-64-v3")
 _PORTABLE = "-DPEFSLC_PORTABLE"
+_OPENMP = "-fopenmp"
 
 HOSTS = (
     Host("native, gcc", "x86-64-v4", "gcc", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, clang", "x86-64-v4", "clang", _NATIVE_FLAGS, _NATIVE, _NATIVE_NARROW),
     Host("native, gcc, portable", "generic", "gcc", (*_NATIVE_FLAGS, _PORTABLE), _NATIVE, _NATIVE_NARROW),
+    Host("AMX, gcc", "x86-64-amx", "gcc", _NATIVE_FLAGS, _AMX, _AMX, "amx_int8"),
+    Host("native, gcc, 2 threads", "x86-64-v4", "gcc", (*_NATIVE_FLAGS, _OPENMP), _NATIVE, _NATIVE_NARROW, threads=2),
+    Host(
+        "native, gcc, portable, 2 threads", "generic", "gcc", (*_NATIVE_FLAGS, _PORTABLE, _OPENMP), _NATIVE,
+        _NATIVE_NARROW, threads=2,
+    ),
     Host("AVX2, gcc", "x86-64-v3", "gcc", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("AVX2, clang", "x86-64-v3", "clang", _AVX2_FLAGS, _AVX2, _AVX2_NARROW, "avx2"),
     Host("x86-64, gcc", "x86-64", "gcc", _O3, _SSE2, _SSE2),
     Host("x86-64, clang", "x86-64", "clang", _O3, _SSE2, _SSE2),
-)
+)  # fmt: skip
 
 
 _MPS2 = {"FLASH_START": "0", "FLASH_SIZE": "4M", "RAM_START": "0x20000000", "RAM_SIZE": "2M"}

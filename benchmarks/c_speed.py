@@ -3,13 +3,13 @@
 usage: python benchmarks/c_speed.py [--only TEXT ...] [--rounds N] [--json FILE]
 
 Networks are those of c_models.py, rows those of c_processors.py. On this machine the C of each row, ONNX Runtime on
-codes (QDQ, uint8 activations) and ONNX Runtime in float32 take turns in one process, each with one thread. Times are
-processor time of that thread; ours is of the network's function alone, ONNX Runtime's of a call with bound arrays.
-"of ORT" is the median over the rounds of the ratio to ONNX Runtime on codes in the same round, for the networks of 5
-bits to the same network with 8; "least of ORT" is the ratio of the shortest times. "of limit" is the
-multiply-accumulates a second beside the most that c_limits.c gets out of the row's instructions. "wrong" counts output
-codes that are not the exact ones. Under QEMU the instructions of a run are counted. What is not installed is left out,
-and named.
+codes (QDQ, uint8 activations) and ONNX Runtime in float32 take turns in one process, with one thread unless the row
+says more. Times are processor time of that thread, with more of them time by the wall clock; ours is of the network's
+function alone, ONNX Runtime's of a call with bound arrays. "of ORT" is the median over the rounds of the ratio to ONNX
+Runtime on codes in the same round, for the networks of 5 bits to the same network with 8; "least of ORT" is the ratio
+of the shortest times. "of limit" is the multiply-accumulates a second beside the most that c_limits.c gets out of the
+row's instructions, on as many cores as the row has threads. "wrong" counts output codes that are not the exact ones.
+Under QEMU the instructions of a run are counted. What is not installed is left out, and named.
 
 --only takes results whose "NETWORK PRECISION ROW" contains the text, such as resnet9, w5a5, AVX2 or Cortex-M4; given
 twice, both.
@@ -122,22 +122,22 @@ class Measurement:
     def jobs(self, name: str, rows: Sequence[tuple[Precision, Row]]) -> Iterator[Job]:
         """One for each row that can run here; rows that are laid out alike share the C."""
         plugins = self.plugins() if any(isinstance(row, Emulated) for _, row in rows) else ()
-        emitted: dict[tuple[Precision, str], Emitted] = {}
+        emitted: dict[tuple[Precision, str, int], Emitted] = {}
         for precision, row in rows:
-            if isinstance(row, Host) and not row.runs_here:
-                self.report.left_out[row.name] = f"this processor has no {row.needs}"
+            if isinstance(row, Host) and row.lacks:
+                self.report.left_out[row.name] = f"this machine has no {row.lacks}"
                 continue
             try:
-                layout = layout_of(row.cpu)
-                if (precision, layout) not in emitted:
+                key = precision, layout_of(row.cpu), row.threads if isinstance(row, Host) else 1
+                if key not in emitted:
                     network = _network(name, precision)
-                    folder = self.folder / f"{name}_{precision}_{layout}"
-                    emitted[precision, layout] = emit(network, network.save(self.folder), layout, folder)
+                    folder = self.folder / "_".join(map(str, (name, *key)))
+                    emitted[key] = emit(network, network.save(self.folder), key[1], folder, key[2])
             except Failed as e:
                 self.report.left_out[f"{name} {precision} {row.name}"] = str(e)
                 continue
             out = self.folder / f"{name}_{precision}_{row.name}".replace(" ", "_").replace(",", "")
-            yield Job(emitted[precision, layout], row, out, plugins)
+            yield Job(emitted[key], row, out, plugins)
 
     def plugins(self) -> tuple[Path, ...]:
         try:
@@ -188,9 +188,9 @@ class Measurement:
         return {(str(EIGHT), ORT): (session, wrong, None), ("float32", ORT_FLOAT): (floats, None, None)}
 
     def limit(self, host: Host, precision: Precision) -> float | None:
-        """GMAC/s of the row's best instruction; None where it was not measured."""
+        """GMAC/s of the row's best instruction on all its cores; None where it was not measured."""
         kernels = host.narrow if max(precision.weight_bits, precision.activation_bits) <= 6 else host.limits
-        return max((self.limits[kernel] for kernel in kernels if kernel in self.limits), default=None)
+        return max((self.limits[kernel] * host.threads for kernel in kernels if kernel in self.limits), default=None)
 
 
 Timeable = Library | c_runtime.RuntimeNetwork

@@ -72,7 +72,7 @@ def print_tables(report: Report, machine: Mapping[str, str]) -> None:
     print("; ".join(f"{name}: {version}" for name, version in machine.items()))
     limits = ((name, f"{speed:.0f}") for name, speed in report.limits.items())
     _print("The most that one core does from registers", ("instruction", "GMAC/s"), limits)
-    _print("Time on this machine, one thread", _TIMED, map(_timed_row, report.timed))
+    _print("Time on this machine, one thread unless the row says more", _TIMED, map(_timed_row, report.timed))
     if report.call_overhead_us is not None:
         print(f"\nA call of ONNX Runtime that computes nothing takes {report.call_overhead_us:.1f} us.")
     networks = list(dict.fromkeys(f"{c.network} {c.precision}" for c in report.counts))

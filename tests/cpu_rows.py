@@ -12,7 +12,8 @@ __all__ = ["LAYOUTS"]
 def _layout(cpu: Cpu) -> Cpu:
     """What of the row decides the C."""
     narrow = None if cpu.narrow is None else _layout(cpu.narrow)
-    return replace(cpu, name="", summary="", compiler=(), narrow=narrow)
+    few = None if cpu.few is None else _layout(cpu.few)
+    return replace(cpu, name="", summary="", compiler=(), narrow=narrow, few=few)
 
 
 # Names of rows, one for each layout: rows that differ in their names alone give the same C.

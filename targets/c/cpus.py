@@ -12,8 +12,8 @@ from fractions import Fraction
 from pefslc.targets.c.ctype import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "WORDS",
-    "Cpu", "WeightOrder", "adapted", "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "TILES",
+    "WORDS", "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
 
 FAST, SMALL = "fast", "small"  # what memory is planned for
@@ -21,6 +21,7 @@ FAST, SMALL = "fast", "small"  # what memory is planned for
 _SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
 _SMALL_RUN = 32  # pixels: packed weights are unpacked again for each run of them
 
+_LEAST_PIXELS = 4  # with fewer, tiles of weights take longer to load than their products
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
@@ -37,6 +38,8 @@ class WeightOrder:
              after pixel, so that what is filled up may lie where the next pixel begins
     aligned  whether taps and weights lie at multiples of 4 bytes
     turned   whether four taps lie as 0 2 1 3: the even bytes of a word are one pair, the odd ones the next
+    most     taps of a segment that one instruction takes, where it takes more than t: a segment is filled up to equal
+             shares of no more; 0: it takes t
     """
 
     name: str
@@ -46,15 +49,30 @@ class WeightOrder:
     biased: bool = False
     aligned: bool = False
     turned: bool = False
+    most: int = 0
+
+    def filled(self, count: int, alignment: int) -> int:
+        """How many taps a segment of `count` is filled up to; a share of them is a multiple of `alignment`."""
+        shares = self.shares(count)
+        return shares * (-(-count // (shares * alignment)) * alignment)
+
+    def suits(self, pixels: int, taps: int) -> bool:
+        """Whether so many pixels together, and taps of each, are worth loading what an instruction takes at most."""
+        return not self.most or (pixels >= _LEAST_PIXELS and taps >= self.most)
+
+    def shares(self, taps: int) -> int:
+        """How many equal shares a segment has."""
+        return -(-taps // self.most) if self.most else 1
 
 
 ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
 ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
+TILES = WeightOrder("tiles", outputs=16, taps=4, biased=True, most=64)  # tdpbusd: up to 16 rows of a block at a time
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
-_OF_DOTS = (ROWS, ROWS_OF_16, BLOCKS, WORDS, PAIRS, QUADS)
+_OF_DOTS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
@@ -94,6 +112,8 @@ class Cpu:
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
+    few           how weights are laid out where pixels or taps are too few for the order (`WeightOrder.suits`); None:
+                  as all others
     """
 
     name: str
@@ -118,6 +138,7 @@ class Cpu:
     line: int = 0
     widens: bool = False
     narrow: Cpu | None = None
+    few: Cpu | None = None
     compiler: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,6 +155,7 @@ class Cpu:
             "multiplies must be more than 0": self.multiplies <= 0,
             f"no kernel reads weights as {self.order.name}: order must be one of this module": self.order
             not in _OF_DOTS,
+            "TILES take at most 16 pixels and 5 blocks": self.order == TILES and (self.pixels > 16 or self.blocks > 5),
             "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, TAPS, COLUMNS),
             "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
             "only ROWS take weights that the compiler widens": self.widens and self.order != ROWS,
@@ -189,6 +211,25 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     )  # fmt: skip
 
 
+_V4 = Cpu(
+    name="x86-64-v4",
+    summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
+    order=BLOCKS,
+    depthwise=COLUMNS,
+    outputs=16,
+    pixels=16,
+    blocks=8,
+    sums=24,
+    multiplies=2,
+    loads=2,
+    latency=5,
+    alignment=4,
+    copies_image=True,
+    cache=40 << 10,
+    taps=_U8,
+    line=64,
+)
+
 CPUS = (
     GENERIC,
     Cpu(
@@ -209,23 +250,17 @@ CPUS = (
         taps=_S16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
-    Cpu(
-        name="x86-64-v4",
-        summary="x86-64 with AVX-512 (VNNI): servers since Ice Lake, Zen 4",
-        order=BLOCKS,
-        depthwise=COLUMNS,
-        outputs=16,
-        pixels=16,
-        blocks=8,
-        sums=24,
-        multiplies=2,
-        loads=2,
-        latency=5,
-        alignment=4,
-        copies_image=True,
-        cache=40 << 10,
-        taps=_U8,
-        line=64,
+    _V4,
+    replace(
+        _V4,
+        name="x86-64-amx",
+        summary="x86-64 with AMX: servers since Sapphire Rapids",
+        order=TILES,
+        blocks=5,
+        sums=80,
+        multiplies=1,
+        latency=1,
+        few=_V4,
     ),
     _with_neon(
         "cortex-a9",
@@ -278,8 +313,12 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
         cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
         if cpu.order == ROWS:  # whose kernels take all types of taps
             cpu = replace(cpu, taps=None)
-    narrow = None if cpu.narrow is None else adapted(cpu.narrow, memory=memory, packs=packs, widens=widens)
-    return replace(cpu, packs=packs, widens=cpu.widens and widens and not packs, narrow=narrow)
+
+    def also(other: Cpu | None) -> Cpu | None:
+        return None if other is None else adapted(other, memory=memory, packs=packs, widens=widens)
+
+    widens_too = cpu.widens and widens and not packs
+    return replace(cpu, packs=packs, widens=widens_too, narrow=also(cpu.narrow), few=also(cpu.few))
 
 
 def cpu_named(name: str) -> Cpu:

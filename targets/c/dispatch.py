@@ -71,5 +71,5 @@ VARIANTS = (
     ),
     Variant("avx512vnni", "-march=x86-64-v4 -mavx512vnni", (*_V4, "avx512vnni")),
     Variant("avx2", "-march=x86-64-v3", _V3),
-    Variant("baseline", "", ()),
+    Variant("baseline", "-march=x86-64", ()),
 )

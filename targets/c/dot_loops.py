@@ -101,6 +101,12 @@ class DotLoops(Loops[DotStep, DotPart]):
         return f"column < {last} ? column : {last}" if self.part.line % self.part.pixels else "column"
 
     @property
+    def share(self) -> int:
+        """Taps that an instruction takes of each pixel, where the order says how many at most; else 0."""
+        order, taps = self.step.order, self.part.view.taps
+        return taps // order.shares(taps) if order.most else 0
+
+    @property
     def fills_copy(self) -> bool:
         """Whether a tile's taps are gathered before its call, rather than those of a whole image, or none."""
         return self.part.gather in (Gather.PATCH, Gather.STRIP, Gather.ROWS)

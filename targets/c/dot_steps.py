@@ -70,12 +70,15 @@ class _Dots:
     planes: bool
 
     def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
-        """For the processor; where its narrow layout is proven to be exact, in that."""
+        """For the processor; where its narrow layout is proven to be exact, in that; where it has few taps, in that."""
         if cpu.narrow is not None:
             narrow = self._laid_out(found, cpu.narrow)
             if narrow.paired:
                 return narrow
-        return self._laid_out(found, cpu)
+        step = self._laid_out(found, cpu)
+        if cpu.few is not None and not all(step.order.suits(part.pixels, part.view.padded) for part in step.parts):
+            return self._laid_out(found, cpu.few)
+        return step
 
     def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
         op, source = self.op, self.source
@@ -135,17 +138,18 @@ class _Dots:
             window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
         )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
-        alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
+        order = cpu.order
+        alignment = max(cpu.alignment // taps.bytes, order.taps)
         of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
         is_copy = Move(self.source.type, taps, offset).is_copy
         if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
-            filled = round_up(count, alignment)
+            filled = order.filled(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and is_copy and count % cpu.order.taps == 0:
+        elif lies_there and is_copy and count == order.filled(count, order.taps):
             gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
         elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
             gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
-            filled = round_up(window.kernel[1] * channels, alignment)
+            filled = order.filled(window.kernel[1] * channels, alignment)
             if lies_there:  # all rows of an image are one
                 lines, columns, height, width = 1, lines * columns, 1, height * width
             image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
@@ -156,7 +160,7 @@ class _Dots:
                 taps=filled,
             )
         else:
-            filled = round_up(count, alignment)
+            filled = order.filled(count, alignment)
             gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs

@@ -18,9 +18,10 @@ from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, part_calls
+from pefslc.targets.c.cpus import FAST
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, sums_of
+from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, shared_by_kernels, sums_of
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.packing import packed_bytes
@@ -39,6 +40,7 @@ Codes = NDArray[np.int64]
 _UINT8 = CType(8, signed=False)
 _HERE = Path(__file__).parent
 _COMMENT_WIDTH = 110
+_LINE = 64  # bytes of a cache line, at multiples of which the arena's buffers begin in fast mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def emit(
         "arguments": arguments,
         "input_places": [(a, _address(a.slot)) for a in arguments if a.slot is not None],
         "arena": arena,
+        "arena_line": _LINE if _wants_lines(program, constants, options) else 0,
         "caller_arena": options.caller_arena,
         "binary": binary,
         "alignment": ALIGNMENT,
@@ -146,6 +149,7 @@ def emit(
         "sums": sums_of(program),
         "kernels_for": kernels_for,
         "headers": headers_of(program),
+        "shared": shared_by_kernels(program),
         "moves": moves_of(program),
         "unpacked_bits": sorted({s.packed for s in program.steps if isinstance(s, DotStep) and s.packed}),
         "helpers": sorted(set().union(*(f.helpers for f in functions))),
@@ -186,6 +190,12 @@ def emit(
         emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
     return Emitted(emitted, step_bytes, constant_bytes, arg_maxes, exported)
+
+
+def _wants_lines(program: Program, constants: Sequence[ConstantArray], options: COptions) -> bool:
+    """Whether the static arena begins with a cache line: for vectors of one, and for threads, which share none."""
+    reads_lines = any(c.aligned >= _LINE for c in constants)
+    return options.memory == FAST and (reads_lines or any(step.threads > 1 for step in program.steps))
 
 
 def arg_max_functions(graph: Graph, arguments: Sequence[Argument], prefix: str) -> tuple[ArgMax, ...]:
@@ -308,6 +318,12 @@ class _Function:
         """Where the loops are functions of their own: a call for each part."""
         assert isinstance(self.step, DotStep | DepthwiseStep)
         return part_calls(self.loops, self.weight, self.step)
+
+    @property
+    def parted_band(self) -> tuple[str, str] | None:
+        """C expressions of the first band of part number `part`, and of the end; None where there is one part."""
+        bands, parts = self.step.bands, self.step.threads
+        return None if parts == 1 else (f"part * {bands} / {parts}", f"(part + 1) * {bands} / {parts}")
 
     def call(self, arena: Arena, places: dict[str, str], band: tuple[str, str] | None = None) -> str:
         """The call that computes the result; `band`, C expressions of the first and the end, computes a part of it."""

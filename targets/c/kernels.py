@@ -19,7 +19,7 @@ from pefslc.targets.c.taps import Gather, Move
 
 __all__ = [
     "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
-    "moves_of", "sums_of",
+    "moves_of", "shared_by_kernels", "sums_of",
 ]  # fmt: skip
 
 
@@ -240,6 +240,7 @@ class Kernel:
     form     which sums: the name of the file
     guard    the condition of the C preprocessor under which a compiler may use it; "" for every compiler
     headers  that it includes
+    shares   whether kernels/FOLDER/shared.j2 stands once before them: what its functions and their callers need
     accepts  which of that form it computes: one that it does not must not be there
     """
 
@@ -247,6 +248,7 @@ class Kernel:
     form: str
     guard: str
     headers: tuple[str, ...] = ()
+    shares: bool = False
     accepts: Callable[[Sums], bool] = lambda _: True
 
     @property
@@ -313,10 +315,15 @@ _HELIUM = "defined(__ARM_FEATURE_MVE)"
 _RV32 = "defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_32e)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
+# Asked of Linux by a call of its own, which has another number where addresses have 32 bits.
+_AMX = "defined(__AMX_INT8__) && defined(__AVX512VNNI__) && defined(__linux__) && defined(__LP64__)"
+_VNNI = "defined(__AVX512F__) && defined(__AVX512VNNI__)"
 _VBMI = "defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)"
 
 KERNELS = (
-    Kernel("avx512vnni", "dot_blocks", "defined(__AVX512F__) && defined(__AVX512VNNI__)", ("immintrin.h",)),
+    Kernel("amx", "dot_tiles", _AMX, ("immintrin.h",), shares=True),
+    Kernel("avx512vnni", "dot_tiles", _VNNI, ("immintrin.h",)),
+    Kernel("avx512vnni", "dot_blocks", _VNNI, ("immintrin.h",)),
     Kernel("avx512vnni", "depthwise_columns", _VBMI, ("immintrin.h",)),
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
@@ -342,6 +349,7 @@ KERNELS = (
     Kernel("portable", "depthwise_taps", ""),
     Kernel("portable", "dot_rows", ""),
     Kernel("portable", "dot_blocks", ""),
+    Kernel("portable", "dot_tiles", ""),
     Kernel("portable", "dot_pairs", ""),
     Kernel("portable", "dot_quads", ""),
     Kernel("portable", "dot_words", ""),
@@ -379,6 +387,12 @@ def moves_of(program: Program) -> tuple[Move, ...]:
         if isinstance(step, DotStep | DepthwiseStep) and step.copies and not (step.planes or step.move.is_copy):
             found[step.move] = None
     return tuple(found)
+
+
+def shared_by_kernels(program: Program) -> dict[str, str]:
+    """The files that kernels share, and under which condition of the preprocessor a kernel is there that needs them."""
+    kernels = dict.fromkeys(kernel for task in sums_of(program) for kernel in kernels_for(task) if kernel.shares)
+    return {f"kernels/{kernel.folder}/shared.j2": kernel.guard for kernel in kernels}
 
 
 def headers_of(program: Program) -> dict[str, str]:

@@ -17,7 +17,8 @@ TEXT, BINARY = "text", "binary"  # forms of the constants
 _MOST_THREADS = 64
 
 _NAMES = tuple(cpu.name for cpu in CPUS)
-_OF_X86 = tuple(name for name in _NAMES if name == "generic" or name.startswith("x86-64"))
+_WITH_TILES = "x86-64-amx"  # which compilers cannot ask for as a program runs, before clang 15
+_OF_X86 = tuple(n for n in _NAMES if n != _WITH_TILES and (n == "generic" or n.startswith("x86-64")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,12 @@ class COptions:
                 Code.WRONG_OPTION,
                 "a run in calls has one thread (--steps, --threads)",
                 hint="leave out --threads",
+            )
+        if self.dispatch and self.cpu == _WITH_TILES:
+            raise CompileError(
+                Code.WRONG_OPTION,
+                "no path has AMX (--cpu, --dispatch)",
+                hint="--cpu x86-64-v4; or leave out --dispatch",
             )
         if self.dispatch and self.cpu not in _OF_X86:
             raise CompileError(

@@ -13,7 +13,6 @@ import pytest
 from integer_graphs import random_inputs
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.interpret import run_codes
-from pefslc.targets.c.cpus import CPUS
 from pefslc.targets.c.dispatch import VARIANTS
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import TargetOptions
@@ -36,7 +35,7 @@ def _saved(folder: Path, target: CTarget, build_graph) -> tuple[dict[str, np.nda
     return inputs, run_codes(graph, inputs)[graph.outputs[0].value.name], dict(emission.details)
 
 
-@pytest.mark.parametrize("cpu", ["generic", *(c.name for c in CPUS if c.name.startswith("x86"))])
+@pytest.mark.parametrize("cpu", ["generic", "x86-64", "x86-64-v3", "x86-64-v4"])
 def test_every_path_that_this_processor_has_gives_the_codes(cpu, build_graph, cc, tmp_path: Path):  # type: ignore[no-untyped-def]
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("no x86-64 processor: the paths were not run")
@@ -44,7 +43,10 @@ def test_every_path_that_this_processor_has_gives_the_codes(cpu, build_graph, cc
         pytest.skip("make is not installed: the library was not built")
     target = CTarget(cpu=cpu, dispatch=True, emit_main=True, steps=2000, weights="binary", caller_arena=True)
     inputs, expected, details = _saved(tmp_path, target, build_graph)
-    subprocess.run(["make", "-s", "dispatch", f"CC={cc}"], cwd=tmp_path, check=True)
+    made = subprocess.run(
+        ["make", "-s", "test-dispatch", f"CC={cc}"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert made.stdout.startswith("PASS"), "of main.c, with the weights that the library has"
     (data,) = inputs.values()
     arguments: list[dict[str, object]] = details["arguments"]  # type: ignore[assignment]
     kinds = [str(a["type"]) for a in arguments]
@@ -77,19 +79,26 @@ def test_every_path_that_this_processor_has_gives_the_codes(cpu, build_graph, cc
     print("paths that ran:", ", ".join(tried))
     assert {"chosen", VARIANTS[-1].name} <= set(tried)
     subprocess.run(["make", "-s", "clean"], cwd=tmp_path, check=True)
-    assert not [*tmp_path.glob("*.o"), *tmp_path.glob("*.a")]
+    assert not [*tmp_path.glob("*.o"), *tmp_path.glob("*.a"), *tmp_path.glob("*_test")]
 
 
-def test_each_path_is_compiled_with_the_users_flags(build_graph, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("flags", "level"), [(None, "-O3"), ("-fopenmp", "-O3"), ("-Os -march=native", "-Os"), ("-O2 -fopenmp", "-O2")]
+)
+def test_each_path_is_compiled_with_the_users_flags_before_its_own(flags, level, build_graph, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     _saved(tmp_path, CTarget(dispatch=True, emit_main=True, threads=2), build_graph)
-    done = subprocess.run(
-        ["make", "-n", "dispatch", "CFLAGS=-fopenmp"], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
-    compiled = [line for line in done.stdout.splitlines() if " -c " in line]
+    command = ["make", "-n", "dispatch", *([] if flags is None else [f"CFLAGS={flags}"])]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    compiled = [line.split() for line in done.stdout.splitlines() if " -c " in line]
     assert len(compiled) == len(VARIANTS) + 2
-    assert all(" -fopenmp " in line for line in compiled)
+    for words in compiled:
+        assert set((flags or "").split()) <= set(words)
+        assert [word for word in words if word.startswith("-O")][-1] == level
+    for words, variant in zip(compiled, VARIANTS, strict=False):
+        marches = [word for word in words if word.startswith("-march")]
+        assert marches[-1] == variant.flags.split()[0], "a processor among the user's flags is not that of a path"
 
 
 def test_another_processor_has_no_paths() -> None:

@@ -136,13 +136,18 @@ def test_only_steps_that_are_worth_it_are_divided(build_graph):  # type: ignore[
     divided = with_threads(program, 4)
     assert max(step.threads for step in divided.steps) == 4
     for before, after in zip(program.steps, divided.steps, strict=True):
-        assert [b.elements * after.threads for b in before.scratch] == [b.elements for b in after.scratch]
+        for one, all_parts in zip(before.scratch, after.scratch, strict=True):
+            each = all_parts.bytes // after.threads
+            assert each == one.bytes if after.threads == 1 else each % 64 == 0 <= each - one.bytes < 64
         assert after.threads <= (before.bands or 1)
     assert with_threads(program, 1) == program
 
 
-@pytest.mark.parametrize("target", [CTarget(), CTarget(steps=50)])
-def test_layers_report_that_they_are_done(target, build_graph, tmp_path: Path, cc):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    ("target", "flags"), [(CTarget(), ()), (CTarget(steps=50), ()), (CTarget(threads=3), ("-fopenmp",))]
+)
+def test_layers_report_that_they_are_done(target, flags, build_graph, tmp_path: Path, cc, monkeypatch):  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("pefslc.targets.c.calls._WORTH_THREADS", 1)
     for name, content in target.lower(_network(build_graph), TargetOptions()).files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "main.c").write_text(
@@ -155,7 +160,9 @@ def test_layers_report_that_they_are_done(target, build_graph, tmp_path: Path, c
         )
     )
     sources = ["network.c", "network_weights.c", "main.c"]
-    subprocess.run([cc, "-std=c99", "-DPEFSLC_LAYER_DONE=seen", *sources, "-o", "a.out"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [cc, "-std=c99", "-DPEFSLC_LAYER_DONE=seen", *flags, *sources, "-o", "a.out"], cwd=tmp_path, check=True
+    )
     lines = subprocess.run(["./a.out"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
     steps = len(plan_program(_network(build_graph)).steps)
     assert [int(line.split()[0]) for line in lines] == list(range(steps))
