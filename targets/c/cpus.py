@@ -109,6 +109,8 @@ class Cpu:
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     run           pixels that all passes over packed weights compute before the next ones, so that results may lie
                   over what was read; None: all pixels
+    lanes         of the vectors that compilers make of a depthwise convolution: where a pixel has fewer channels,
+                  pixels side by side fill them, with weights for each; 0: always one pixel
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
                   into 16 bits; None: as all others
@@ -137,6 +139,7 @@ class Cpu:
     packs: bool = False
     line: int = 0
     widens: bool = False
+    lanes: int = 0
     narrow: Cpu | None = None
     few: Cpu | None = None
     compiler: tuple[str, ...] = ()
@@ -171,7 +174,7 @@ def _cortex_m(core: str) -> tuple[str, ...]:
 
 # gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
 GENERIC = Cpu(
-    name="generic", summary="any processor: tiles and rows that suit most", taps=_U8, widens=True,
+    name="generic", summary="any processor: tiles and rows that suit most", taps=_U8, widens=True, lanes=64,
     compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
 
@@ -207,7 +210,8 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     )  # fmt: skip
     return Cpu(
         name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
-        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, narrow=bytes_of_two,
+        latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, lanes=32,
+        narrow=bytes_of_two,
     )  # fmt: skip
 
 
@@ -247,6 +251,7 @@ CPUS = (
         copies_image=True,
         cache=28 << 10,
         depthwise=TAPS,
+        lanes=32,
         taps=_S16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
@@ -310,7 +315,7 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
     widens  whether compilers may choose the type of weights: all of the program's files must see the same one
     """
     if memory == SMALL:
-        cpu = replace(cpu, copies_image=False, depthwise=None, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
+        cpu = replace(cpu, copies_image=False, depthwise=None, lanes=0, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
         if cpu.order == ROWS:  # whose kernels take all types of taps
             cpu = replace(cpu, taps=None)
 

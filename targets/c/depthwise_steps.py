@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.dilation_phases import Phase
+from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
@@ -34,8 +35,10 @@ def depthwise_step(
     if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
         taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
         order = cpu.depthwise if taps == cpu.taps else None
-    parts = [_part(phase, weight, source, order, kind) for phase, weight in found]
-    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * (1 if order is None else len(parts[0].columns)))]
+    lanes = cpu.lanes if len(found) == 1 else 0
+    parts = [_part(phase, weight, source, order, kind, lanes) for phase, weight in found]
+    together = max(part.run if order is None else len(part.columns) for part in parts)
+    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * together)]
     if parts[0].image is not None:
         scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
     return DepthwiseStep(
@@ -53,16 +56,26 @@ def depthwise_step(
     )
 
 
-def _part(phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType) -> DepthwisePart:
+def _part(
+    phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType, lanes: int
+) -> DepthwisePart:
     """weight: [channels, KH * KW]."""
     window, channels = phase.window, len(weight)
-    image = None
+    image, run = None, 1
+    if order in (None, TAPS):
+        run = _run(window, channels, len(phase.columns), lanes)
+        weight = np.tile(weight, (run, 1))
     if order is not None:
         grid = len(phase.rows), len(phase.columns)
         _, _, height, width = source.shape
         image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
-    packed = _packed(weight.reshape(channels, *window.kernel), order).astype(dtype_of(kind))
-    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image)
+    packed = _packed(weight.reshape(-1, *window.kernel), order).astype(dtype_of(kind))
+    return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image, run=run)
+
+
+def _run(window: Window, channels: int, columns: int, lanes: int) -> int:
+    """Pixels side by side that are as one of more channels: their taps lie side by side, too."""
+    return max(min(lanes // channels, columns), 1) if window.strides[1] == 1 else 1
 
 
 def _packed(weight: Codes, order: WeightOrder | None) -> Codes:

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pefslc.geometry.shapes import Window
 from pefslc.targets.c.cpus import QUADS, ROWS_OF_16, WeightOrder
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
 from pefslc.targets.c.storage import WEIGHT, CType
@@ -152,7 +151,10 @@ class Dot(_Task):
 
 @dataclass(frozen=True, slots=True)
 class Depthwise(_Task):
-    """What a depthwise kernel is to compute: the sums of all channels of a pixel over a rectangle of taps."""
+    """What a depthwise kernel is to compute: the sums of all channels of a pixel over a rectangle of taps.
+
+    Pixels side by side may be as one, whose `channels` are those of all of them: weights are there for each.
+    """
 
     taps: CType
     weights: CType
@@ -175,8 +177,9 @@ class Depthwise(_Task):
 
     @property
     def parameters(self) -> str:
-        """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * channels + c]."""
-        sizes = ", ".join(f"int32_t {name}" for name in ("row", "column", "line", "rows", "columns", "channels"))
+        """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * step + c]."""
+        names = ("row", "column", "line", "step", "rows", "columns", "channels")
+        sizes = ", ".join(f"int32_t {name}" for name in names)
         weights = f"const PEFSLC_FLASH {self.weights} *w"
         return f"const {self.taps} *x, {weights}, {sizes}, {self.sums} *restrict sums"
 
@@ -191,6 +194,7 @@ class DepthwiseLine(_Task):
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
     biased                         whether there is a bias that the sums start from
     kernel                         rows and columns of taps
+    run                            pixels that weights and the bias are there for, at most as many as there are pixels
     """
 
     order: WeightOrder
@@ -202,11 +206,12 @@ class DepthwiseLine(_Task):
     kernel: tuple[int, int]
     stride: int
     dilation: int
+    run: int
 
     @classmethod
-    def called(cls, step: DepthwiseStep, order: WeightOrder, window: Window) -> DepthwiseLine:
-        types = step.taps, step.weight_type, step.sums, step.products
-        return cls(order, *types, step.starts_biased, window.kernel, window.strides[1], window.dilations[1])
+    def called(cls, step: DepthwiseStep, order: WeightOrder, part: DepthwisePart) -> DepthwiseLine:
+        types, window = (step.taps, step.weight_type, step.sums, step.products), part.window
+        return cls(order, *types, step.starts_biased, window.kernel, window.strides[1], window.dilations[1], part.run)
 
     @property
     def form(self) -> str:
@@ -217,7 +222,8 @@ class DepthwiseLine(_Task):
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
         shape = f"{self.kernel[0]}x{self.kernel[1]}_{self.stride}_{self.dilation}"
-        return f"{self.form}_{self.types}{'_biased' if self.biased else ''}_{shape}"
+        run = f"_run{self.run}" if self.run > 1 else ""
+        return f"{self.form}_{self.types}{'_biased' if self.biased else ''}_{shape}{run}"
 
     @property
     def parameters(self) -> str:
@@ -365,7 +371,7 @@ def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | Depthw
     """What the loops of a part call."""
     if step.order is None:
         return Depthwise.called(step)
-    return DepthwiseLine.called(step, step.order, part.window)
+    return DepthwiseLine.called(step, step.order, part)
 
 
 def sums_of(program: Program) -> tuple[Sums, ...]:

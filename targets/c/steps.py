@@ -119,10 +119,15 @@ class DotPart(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DepthwisePart(Part):
-    """The loops of a depthwise convolution. image: the copy of the whole image that they read, where there is one."""
+    """The loops of a depthwise convolution.
+
+    image  the copy of the whole image that they read, where there is one
+    run    pixels side by side that are computed together, at most; weights are there for each of them
+    """
 
     window: Window
     image: PaddedImage | None
+    run: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,10 +270,10 @@ class DepthwiseStep(Step):
 
     @property
     def filled_bias(self) -> Codes:
-        """[channels, filled up]."""
+        """[channels, filled up]: as often as weights."""
         assert self.bias is not None
         assert self.order is not None
-        return np.pad(self.bias, (0, -len(self.bias) % self.order.outputs))
+        return np.tile(np.pad(self.bias, (0, -len(self.bias) % self.order.outputs)), self.parts[0].run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

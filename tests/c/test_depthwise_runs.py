@@ -1,0 +1,44 @@
+"""Depthwise convolutions of few channels: pixels side by side are computed as one of more channels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from integer_graphs import GraphBuilder
+from pefslc.ir.graph import Graph
+from pefslc.targets.c.plan import plan_program
+from pefslc.targets.c.steps import DepthwiseStep
+from pefslc.targets.c.target import CTarget
+
+_PADS = ((1, 1, 1, 1), (0, 0, 0, 0), (2, 3, 0, 1), (0, 1, 2, 3))  # top, left, bottom, right
+
+
+def _of_width(width: int) -> Graph:
+    """All pads, few and many channels, windows of nine taps and others, with and without a bias of each channel."""
+    rng = np.random.default_rng(width)
+    b = GraphBuilder(f"width{width}")
+    outputs = []
+    for channels in (1, 3, 16, 40):
+        x = b.input((2, channels, 4, width), 8, signed=channels == 3)
+        for i, pads in enumerate(_PADS):
+            kernel = (3, 3) if i % 2 == 0 or width + pads[1] + pads[3] < 3 else (2, 3)
+            if width + pads[1] + pads[3] < 3:
+                continue
+            weight, bias = rng.integers(-128, 128, (channels, 1, *kernel)), rng.integers(-999, 999, channels)
+            outputs.append(b.conv(x, weight, bias if i < 2 else None, channels, pads=pads))
+    return b.graph(*outputs)
+
+
+@pytest.mark.parametrize("cpu", ["generic", "x86-64"])
+def test_lines_of_every_length_are_exact(cpu, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+    """Also where a run ends in the middle of a line: `steps` computes a few pixels a call."""
+    for width in (1, 2, 3, 5, 10, 23):
+        bench.add(_of_width(width), CTarget(cpu=cpu, steps=300 if width == 10 else None))
+    bench.check(("-O1", *sanitizer_flags))
+
+
+def test_a_pixel_of_few_channels_is_not_alone() -> None:
+    program = plan_program(_of_width(23))
+    runs = {step.source.shape[1]: step.parts[0].run for step in program.steps if isinstance(step, DepthwiseStep)}
+    assert runs == {1: 25, 3: 21, 16: 4, 40: 1}
