@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cpu_rows import LAYOUTS
+from kernel_graphs import kernels_graph
 
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
@@ -174,22 +175,32 @@ def _argument(folder: Path, index: int) -> str:
 
 
 @pytest.mark.parametrize("cpu", LAYOUTS)
-def test_the_source_is_also_cplusplus(cpu, random_graphs, build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    graphs = [_network(build_graph), *map(random_graphs, range(4))]
-    for i, graph in enumerate(graphs):
-        options = ({}, {"steps": 50}, {"threads": 2}, {"weights": "binary"}, {"caller_arena": True})[i]
-        for name, content in CTarget(cpu=cpu, **options).lower(graph, TargetOptions()).files.items():  # type: ignore[arg-type]
+def test_the_source_is_also_cplusplus(cpu, build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Every kind of step, every kernel, at each level of x86-64."""
+    for graph in (_network(build_graph), kernels_graph("kernels", LAYOUTS.index(cpu))):
+        for name, content in CTarget(cpu=cpu).lower(graph, TargetOptions()).files.items():
             (tmp_path / name).write_bytes(content)
-    sources = [str(path) for path in sorted(tmp_path.glob("*.c"))]
-    flags = ["-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fsyntax-only"]
     v4 = ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi")  # not run: any machine of that kind compiles it
     is_x86 = cpu.startswith("x86") and platform.machine() in ("x86_64", "AMD64")
     for level in ((), ("-march=x86-64-v3",), v4) if is_x86 else ((),):
-        done = subprocess.run([compiler, *flags, *level, *sources], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:3000]
+        _compile_as_cplusplus(tmp_path, level)
+
+
+def test_the_source_is_also_cplusplus_with_each_option(random_graphs, tmp_path: Path):  # type: ignore[no-untyped-def]
+    for i, options in enumerate(({"steps": 50}, {"threads": 2}, {"weights": "binary"}, {"caller_arena": True})):
+        for name, content in CTarget(**options).lower(random_graphs(i), TargetOptions()).files.items():  # type: ignore[arg-type]
+            (tmp_path / name).write_bytes(content)
+    _compile_as_cplusplus(tmp_path, ())
+
+
+def _compile_as_cplusplus(folder: Path, level: tuple[str, ...]) -> None:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    sources = [str(path) for path in sorted(folder.glob("*.c"))]
+    flags = ["-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fsyntax-only"]
+    done = subprocess.run([compiler, *flags, *level, *sources], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
 
 
 def test_calls_have_one_thread() -> None:

@@ -21,10 +21,11 @@ Codes = NDArray[np.int64]
 
 
 def saturate(codes: Codes, data_type: DataType) -> tuple[Codes, bool]:
-    """`codes` clipped to the range of the data type, and whether any was outside."""
-    clipped = np.minimum(np.maximum(codes, data_type.min_code), data_type.max_code)
-    # Equal sums would not do: two lanes could clip in opposite directions by the same amount.
-    return clipped, bool((clipped != codes).any())
+    """`codes` clipped to the range of the data type, and whether any was outside; the same array if none was."""
+    low, high = data_type.min_code, data_type.max_code
+    if codes.min(initial=low) >= low and codes.max(initial=high) <= high:
+        return codes, False
+    return np.minimum(np.maximum(codes, low), high), True
 
 
 def multiply_accumulate(x: Codes, y: Codes, z: Codes | int, data_type: DataType) -> Codes:
