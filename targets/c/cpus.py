@@ -111,11 +111,13 @@ class Cpu:
                   over what was read; None: all pixels
     lanes         of the vectors that compilers make of a depthwise convolution: where a pixel has fewer channels,
                   pixels side by side fill them, with weights for each; 0: always one pixel
+    halves        whether the weights of two outputs may be the halves of a word, where `dots.most_halved` proves that
+                  their sums fit into 16 bits; segments are then rows of the kernel
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
-    narrow        how weights are laid out where `dots.most_paired` proves that a few sums of two products of bytes fit
-                  into 16 bits; None: as all others
-    few           how weights are laid out where pixels or taps are too few for the order (`WeightOrder.suits`); None:
-                  as all others
+    narrow        the row for layers whose sums of 16 bits `dots.most_paired` or `most_halved` proves to be exact; None:
+                  as for all others
+    few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
+                  all others
     """
 
     name: str
@@ -140,6 +142,7 @@ class Cpu:
     line: int = 0
     widens: bool = False
     lanes: int = 0
+    halves: bool = False
     narrow: Cpu | None = None
     few: Cpu | None = None
     compiler: tuple[str, ...] = ()
@@ -188,10 +191,11 @@ def _with_dsp(name: str, summary: str) -> Cpu:
 
 
 def _without_dsp(name: str, summary: str, core: str) -> Cpu:
-    """Registers for four sums. core: of the compiler that tells code and stack."""
-    return Cpu(
+    """Registers for four sums, or pairs of sums. core: of the compiler that tells code and stack."""
+    row = Cpu(
         name=name, summary=summary, outputs=2, pixels=2, blocks=4, sums=4, alignment=4, compiler=_cortex_m(core)
     )  # fmt: skip
+    return replace(row, narrow=replace(row, pixels=4, blocks=2, sums=8, halves=True))
 
 
 def _with_neon(name: str, summary: str, *compiler: str) -> Cpu:
@@ -233,6 +237,16 @@ _V4 = Cpu(
     taps=_U8,
     line=64,
 )
+
+
+def _rv32() -> Cpu:
+    """31 registers. A load's offset of 12 bits reaches 12 weights of each of 170 channels."""
+    row = Cpu(
+        name="rv32", summary="RISC-V of 32 bits without vectors", order=QUADS, outputs=4, pixels=4, blocks=1, sums=4,
+        alignment=4, strip=170, taps=_U8, compiler=("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"),
+    )  # fmt: skip
+    return replace(row, narrow=replace(row, halves=True))
+
 
 CPUS = (
     GENERIC,
@@ -293,19 +307,7 @@ CPUS = (
     _without_dsp("cortex-m0", "Cortex-M0, M1, M23", "cortex-m0plus"),
     _without_dsp("cortex-m0plus", "Cortex-M0+", "cortex-m0plus"),
     _without_dsp("cortex-m3", "Cortex-M3", "cortex-m3"),
-    Cpu(
-        name="rv32",
-        summary="RISC-V of 32 bits without vectors",
-        order=QUADS,
-        outputs=4,
-        pixels=4,
-        blocks=1,
-        sums=4,
-        alignment=4,
-        strip=170,  # a load's offset of 12 bits reaches 12 weights of each
-        taps=_U8,
-        compiler=("riscv64-unknown-elf-gcc", "-march=rv32imc", "-mabi=ilp32"),
-    ),
+    _rv32(),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, GENERIC, QUADS, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
@@ -73,7 +74,7 @@ class _Dots:
         """For the processor; where its narrow layout is proven to be exact, in that; where it has few taps, in that."""
         if cpu.narrow is not None:
             narrow = self._laid_out(found, cpu.narrow)
-            if narrow.paired:
+            if narrow.paired or narrow.halved:
                 return narrow
         step = self._laid_out(found, cpu)
         if cpu.few is not None and not all(step.order.suits(part.pixels, part.view.padded) for part in step.parts):
@@ -99,6 +100,7 @@ class _Dots:
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
+        halves = cpu.halves and all(part.pixels > 1 for part in parts)
         bits = 0
         if parts[0].unpacked:
             bits = bits_of(op.weight.data)
@@ -121,7 +123,7 @@ class _Dots:
             products=product_type(source, op.weight.data, sums),
             chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
             paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
-            halved=_chained(most_halved, parts, source, offset) if cpu.order == QUADS else 0,
+            halved=_chained(partial(most_halved, order=cpu.order), parts, source, offset) if halves else 0,
             outputs=op.weight.shape[0],
             padded_outputs=outputs,
             packed=bits,
@@ -161,7 +163,9 @@ class _Dots:
             )
         else:
             filled = order.filled(count, alignment)
-            gather, view = Gather.PATCH, TapView(pixel=self.groups * filled, segments=1, segment=filled, taps=filled)
+            rows = window.kernel[0] if cpu.halves and count // window.kernel[0] % alignment == 0 else 1
+            segment = filled // rows
+            gather, view = Gather.PATCH, TapView(self.groups * filled, segments=rows, segment=segment, taps=segment)
         unit = cpu.outputs // cpu.order.outputs
         blocks = outputs // cpu.order.outputs
         most = columns
@@ -224,7 +228,7 @@ class _Dots:
 def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
     """`most_chained`, `most_paired` or `most_halved` of all parts."""
     low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
-    return min(most(part.weight, part.view, low, high) for part in parts)
+    return min(most(part.weight, part.view, low=low, high=high) for part in parts)
 
 
 def _is_of_bytes(taps: CType, weights: CType, sums: CType) -> bool:

@@ -100,16 +100,17 @@ def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int
     return _most_in_16_bits(lowest, highest, (1, 2, 4, 8, 16, 32))
 
 
-def most_halved(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
+def most_halved(weights: NDArray[np.integer], view: TapView, order: WeightOrder, low: int, high: int) -> int:
     """How many segments an output may sum in 16 bits: all of a window's, 1, or 0, if not even one fits.
 
-    weights    [outputs * taps] in the order QUADS
+    weights    [outputs * taps] in the order
     low, high  of the taps
 
     Two outputs share a register of 32 bits, which is exact modulo 2^32: each sum must fit where it is taken out, not on
     its way. The less often that is, the better: 0, too, where fewer than `_WORTH_HALVES` taps lie between.
     """
-    wide = weights.astype(np.int64).reshape(-1, view.segments, view.taps // 4, 4, 4)
+    lying = view.taps // order.taps, order.outputs, order.taps
+    wide = weights.astype(np.int64).reshape(-1, view.segments, *lying)
     ends = [each(wide * low, wide * high).sum(axis=(2, 4)) for each in (np.minimum, np.maximum)]
     for count, (lowest, highest) in ((view.segments, [end.sum(axis=1) for end in ends]), (1, ends)):
         fits = INT16.holds(int(lowest.min(initial=0)), int(highest.max(initial=0)))

@@ -299,6 +299,10 @@ def _is_halved(task: Sums) -> bool:
     return isinstance(task, Dot) and task.blocks == 1 and task.halved > 0 and (not task.columns or _shares_taps(task))
 
 
+def _is_halved_in_low_registers(task: Sums) -> bool:
+    return isinstance(task, Dot) and task.halved > 0 and task.blocks == 2 and 2 <= task.pixels <= 4
+
+
 def _is_chained(task: Sums) -> bool:
     return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
 
@@ -344,6 +348,7 @@ KERNELS = (
     Kernel("riscv_halves", "dot_quads", _RV32, accepts=_is_halved),
     Kernel("riscv_strip", "dot_quads", _RV32, accepts=_shares_taps),
     Kernel("riscv", "dot_quads", _RV32, accepts=_is_one_block),
+    Kernel("thumb1_halves", "dot_rows", _THUMB1, accepts=_is_halved_in_low_registers),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("helium", "depthwise", _HELIUM, ("arm_mve.h",), accepts=_is_of_bytes),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from integer_graphs import GraphBuilder
-from pefslc.targets.c.cpus import BLOCKS, QUADS, WORDS, cpu_named
+from pefslc.targets.c.cpus import BLOCKS, QUADS, ROWS, WORDS, WeightOrder, cpu_named
 from pefslc.targets.c.dots import most_halved, most_paired, packed_weights
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
@@ -86,11 +86,11 @@ def test_sums_that_need_more_than_32_bits_have_no_kernel() -> None:
         assert (step.order.name, step.sums.bits) == ("rows", 64)
 
 
-def halved(weight: np.ndarray, segments: int, low: int, high: int) -> int:
+def halved(weight: np.ndarray, segments: int, low: int, high: int, order: WeightOrder = QUADS) -> int:
     """weight: [outputs, taps], of so many segments."""
     outputs, taps = weight.shape
     view = TapView(pixel=taps, segments=segments, segment=taps // segments, taps=taps // segments)
-    return most_halved(packed_weights(weight, 1, -(-outputs // 4) * 4, view, QUADS, S8), view, low, high)
+    return most_halved(packed_weights(weight, 1, -(-outputs // 4) * 4, view, order, S8), view, order, low, high)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_the_bound_of_halves_is_that_of_the_worst_codes() -> None:
         weight = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (int(rng.integers(1, 7)), 48 * segments))
         low, high = -int(rng.integers(0, 129)), int(rng.integers(1, 256))
         found = halved(weight, segments, low, high)
+        assert halved(weight, segments, low, high, ROWS) == found
         fits = {}
         for count in (1, segments):
             runs = weight.reshape(len(weight), -1, count * 48)

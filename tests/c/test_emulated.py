@@ -92,14 +92,20 @@ def _halves_graph() -> Graph:
     return b.graph(*outputs)
 
 
-def test_halves_of_a_register_are_sums_of_their_own(bench, warning_flags):  # type: ignore[no-untyped-def]
-    row = next(row for row in EMULATED if row.cpu == "rv32")
+@pytest.mark.parametrize(
+    ("cpu", "forms"),
+    [
+        ("rv32", ("u8_s8_s32_s32_halved3_biased_strip3x8_4x1", "s8_s32_s32_halved1_biased_strip3x8_4x1", "biased_1x1")),
+        ("cortex-m0", ("u8_s8_s32_s32_halved3_4x2", "s8_s8_s32_s32_halved1_4x2")),
+    ],
+)
+def test_halves_of_a_register_are_sums_of_their_own(cpu, forms, bench, warning_flags):  # type: ignore[no-untyped-def]
+    row = next(row for row in EMULATED if row.cpu == cpu)
     if row.missing:
         pytest.skip(f"{' and '.join(row.missing)} not installed")
     bench.add(_halves_graph(), CTarget(cpu=row.cpu))
     text = (bench.folder / "halves.c").read_text()
-    for form in ("u8_s8_s32_s32_halved3_biased_strip3x8_4x1", "s8_s32_s32_halved1_biased_strip3x8_4x1", "halved1_1x1"):
-        assert form in text
+    assert all(form in text for form in forms)
     main = bench.folder / "main.c"
     main.write_text(_main(bench.models, 3))
     sources = [str(bench.folder / source) for source in ("halves.c", "halves_weights.c")]
@@ -151,7 +157,18 @@ def test_an_emulated_program_tells_that_codes_differ(row, tmp_path):  # type: ig
 
 def test_each_guarded_kernel_has_a_processor_that_runs_it() -> None:
     """By the names of folders: one that is added wants a row of EMULATED, or of the levels of x86-64."""
-    tested = {"dsp", "helium", "neon", "neon_dot", "riscv", "riscv_halves", "riscv_strip", "thumb1", "few_registers"}
+    tested = {
+        "dsp",
+        "helium",
+        "neon",
+        "neon_dot",
+        "riscv",
+        "riscv_halves",
+        "riscv_strip",
+        "thumb1",
+        "thumb1_halves",
+        "few_registers",
+    }
     for kernel in KERNELS:
         is_of_x86 = "__AVX" in kernel.guard or "__SSE" in kernel.guard or "__AMX" in kernel.guard
         assert not kernel.guard or is_of_x86 or kernel.folder in tested, kernel

@@ -18,11 +18,11 @@ _BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 _LIFETIMES = {"resnet9": 35_840, "resnet20": 49_152, "mobilenet": 55_296}
 # Bytes of the arena with the input: the rows "cortex-m0" of docs/microcontrollers.md.
 _ARENAS = {
-    "resnet9": {FAST: 36_256, SMALL: 20_400},
-    "resnet20": {FAST: 49_568, SMALL: 33_184},
-    "mobilenet": {FAST: 55_424, SMALL: 37_168},
+    "resnet9": {FAST: 36_672, SMALL: 20_400},
+    "resnet20": {FAST: 49_984, SMALL: 33_184},
+    "mobilenet": {FAST: 55_424, SMALL: 37_276},
 }
-_SMALL_PACKED = {"resnet9": 23_400, "resnet20": 35_488, "mobilenet": 37_392}
+_SMALL_PACKED = {"resnet9": 23_400, "resnet20": 35_488, "mobilenet": 37_500}
 _PACKED = {"resnet9": 118_272, "resnet20": 170_908, "mobilenet": 139_712}
 
 
