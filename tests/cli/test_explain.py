@@ -68,9 +68,12 @@ def test_a_terminal_is_told_which_command_explains(pefslc: Cli, monkeypatch: pyt
     assert cli.run(["explain", "PEF0103"]) == 0
 
 
-def texts(path: Path) -> Iterator[str]:
-    """The strings of a module that are no docstrings."""
-    tree = ast.parse(path.read_text(), str(path))
+def texts(path: Path, with_word: str) -> Iterator[str]:
+    """The strings of a module that are no docstrings; none where the word is not in the file."""
+    source = path.read_text()
+    if with_word not in source:
+        return
+    tree = ast.parse(source, str(path))
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
@@ -84,12 +87,19 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def test_messages_cite_no_file_that_a_wheel_lacks() -> None:
-    cited = [f"{path.name}: {text}" for path in SOURCES for text in texts(path) if re.search(r"docs/\S+\.md", text)]
+    cited = [
+        f"{path.name}: {text}" for path in SOURCES for text in texts(path, "docs") if re.search(r"docs/\S+\.md", text)
+    ]
     assert not cited
 
 
 def test_what_messages_say_is_explained_is() -> None:
-    cited = {name for path in SOURCES for text in texts(path) for name in re.findall(r"pefslc explain ([\w-]+)", text)}
+    cited = {
+        name
+        for path in SOURCES
+        for text in texts(path, "explain")
+        for name in re.findall(r"pefslc explain ([\w-]+)", text)
+    }
     assert {"operators", "exactness"} <= cited
     assert cited <= {*page_names(), *error_sections()}
 

@@ -162,7 +162,7 @@ def test_without_room_for_transposed_tensors_the_layers_stay(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("always")
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), size=st.integers(2, 16), local=st.integers(300, 2000), deep=st.integers(40, 500))
 def test_any_network_is_exact_with_all_its_layers_exchanged(
     tmp_path_factory: pytest.TempPathFactory, seed: int, size: int, local: int, deep: int
