@@ -33,6 +33,7 @@ Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
 _WORD = 4  # bytes
+_FEW_TAPS = 16  # that compilers make the narrowest vector of, and nothing of fewer
 
 
 def convolution_dots(
@@ -133,10 +134,12 @@ class _Dots:
             window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
         )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
-        alignment = max(cpu.alignment // taps.bytes, cpu.order.taps)
+        fewest = min(cpu.alignment, _FEW_TAPS if count <= _FEW_TAPS else cpu.alignment)
+        alignment = max(fewest // taps.bytes, cpu.order.taps)
         of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
         is_copy = Move(self.source.type, taps, offset).is_copy
-        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
+        are_filled = cpu.order.aligned or not is_copy or (cpu.lanes > 0 and cpu.order == ROWS and count < _FEW_TAPS)
+        if lies_there and are_filled and not of_images:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
         elif lies_there and is_copy and count % cpu.order.taps == 0:
