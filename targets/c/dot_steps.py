@@ -138,8 +138,8 @@ class _Dots:
         alignment = max(fewest // taps.bytes, cpu.order.taps)
         of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
         is_copy = Move(self.source.type, taps, offset).is_copy
-        are_filled = cpu.order.aligned or not is_copy or (cpu.lanes > 0 and cpu.order == ROWS and count < _FEW_TAPS)
-        if lies_there and are_filled and not of_images:
+        too_few = cpu.lanes > 0 and cpu.order == ROWS and count < _FEW_TAPS and columns > 1
+        if lies_there and (cpu.order.aligned or not is_copy or too_few) and not of_images:
             filled = round_up(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
         elif lies_there and is_copy and count % cpu.order.taps == 0:
