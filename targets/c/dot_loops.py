@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pefslc.targets.c.cpus import ROWS
 from pefslc.targets.c.kernels import Dot
 from pefslc.targets.c.part_loops import Loops, named
 from pefslc.targets.c.steps import DotPart, DotStep
@@ -12,6 +13,7 @@ from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["DotLoops", "KernelCall", "Tile"]
 
+_NARROW, _LONG = 64, 256  # taps: two vectors of 256 bits; where those of 512 are as quick
 _ONLY_OF_LOOPS = ("x", "copy", "top", "left", "begin", "end")
 
 
@@ -155,6 +157,11 @@ class Tile:
     def has_output_loop(self) -> bool:
         """Whether a kernel is called for several outputs one after the other."""
         return any(chunk.calls > 1 for chunk in self.chunks)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether compilers make vectors along its rows of taps, of which few are whole."""
+        return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded < _LONG
 
     @property
     def is_flat(self) -> bool:

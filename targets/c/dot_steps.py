@@ -35,6 +35,7 @@ Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
 _WORD = 4  # bytes
+_FEW_TAPS = 16  # that compilers make the narrowest vector of, and nothing of fewer
 
 
 def convolution_dots(
@@ -141,10 +142,12 @@ class _Dots:
         )
         lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
         order = cpu.order
-        alignment = max(cpu.alignment // taps.bytes, order.taps)
-        of_images = cpu.copies_image and not cpu.order.aligned  # whose windows begin anywhere
+        fewest = min(cpu.alignment, _FEW_TAPS if count <= _FEW_TAPS else cpu.alignment)
+        alignment = max(fewest // taps.bytes, order.taps)
+        of_images = cpu.copies_image and not order.aligned  # whose windows begin anywhere
         is_copy = Move(self.source.type, taps, offset).is_copy
-        if lies_there and (cpu.order.aligned or not is_copy) and not of_images:
+        too_few = cpu.lanes > 0 and order == ROWS and count < _FEW_TAPS and columns > 1
+        if lies_there and (order.aligned or not is_copy or too_few) and not of_images:
             filled = order.filled(count, alignment)
             gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
         elif lies_there and is_copy and count == order.filled(count, order.taps):

@@ -36,10 +36,24 @@
 
 /* Sums that a kernel stored are loaded again: clang would carry the first of them into the loop after it in a register,
  * and no longer vectorise that. */
-#if defined(__clang__) && !defined(PEFSLC_PORTABLE)
+#if defined(__clang__)
 #define PEFSLC_STORED __asm__ volatile("" : : : "memory")
 #else
 #define PEFSLC_STORED ((void)0)
+#endif
+
+/* Sums that are stored one by one: gcc would gather four of them in a vector, which takes it longer. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
+#define PEFSLC_APART __asm__ volatile("" : : : "memory")
+#else
+#define PEFSLC_APART ((void)0)
+#endif
+
+/* Functions whose rows of taps are short: wide vectors would take longer to add up than to multiply. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512F__)
+#define PEFSLC_SHORT __attribute__((noinline, target("prefer-vector-width=256")))
+#else
+#define PEFSLC_SHORT
 #endif
 
 /* Behind it, bytes of the arena may hold another type than before it. C99 allows that, but clang takes a load of one type

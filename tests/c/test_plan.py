@@ -17,7 +17,7 @@ from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.naming import Names
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.plan_text import plan_text
-from pefslc.targets.c.steps import CopyStep, Program
+from pefslc.targets.c.steps import CopyStep, DotStep, Program
 from pefslc.targets.c.storage import Place
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.protocol import Emission, TargetOptions
@@ -108,12 +108,12 @@ def test_reports_count_channels_and_phases_where_there_are_several() -> None:
 
 
 def test_a_convolution_of_one_channel_is_depthwise() -> None:
-    """Its weights are not filled up to rows of a vector."""
+    """Its weights are not filled up to rows of a vector: they are there for each pixel of a line of three."""
     b = GraphBuilder("one")
     y = b.conv(b.input((1, 1, 5, 5)), np.ones((1, 1, 3, 3), dtype=np.int64))
     emission = lowered(b.graph(y))
     assert str(emission.ops[y.name].implementation).startswith("depthwise")
-    assert emission.details["constant_bytes"] == 9
+    assert emission.details["constant_bytes"] == 3 * 9
 
 
 def test_a_staircase_is_judged_on_the_codes_that_reach_it() -> None:
@@ -170,3 +170,12 @@ def test_many_long_scales_are_shown_by_the_first_four() -> None:
     header = lowered(replace(graph, outputs=(per_channel,))).files["scales.h"].decode()
     shown = " ".join(header.replace("*", " ").split())
     assert f"per channel [{', '.join(repr(float(s)) for s in scales[:4])}... (all, exact, in the sidecar" in shown
+
+
+def test_pixels_of_few_taps_are_filled_up_to_a_vector_and_a_dense_layer_is_not() -> None:
+    b = GraphBuilder("few")
+    x, row = b.input((1, 8, 3, 3), signed=False), b.input((1, 8), signed=False)
+    pixels = b.conv(x, np.ones((4, 8, 1, 1), dtype=np.int64))
+    program = plan_program(b.graph(pixels, b.dense(row, np.ones((4, 8), dtype=np.int64))))
+    taps = [step.parts[0].view.taps for step in program.steps if isinstance(step, DotStep)]
+    assert taps == [16, 8]
