@@ -12,8 +12,8 @@ from fractions import Fraction
 from pefslc.targets.c.ctype import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "SMALL", "TAPS", "TILES",
-    "WORDS", "Cpu", "WeightOrder", "adapted", "cpu_named",
+    "BLOCKS", "COLUMNS", "CPUS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS",
+    "ROWS_OF_16", "SMALL", "TAPS", "TILES", "WORDS", "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
 
 FAST, SMALL = "fast", "small"  # what memory is planned for
@@ -72,11 +72,12 @@ TILES = WeightOrder("tiles", outputs=16, taps=4, biased=True, most=64)  # tdpbus
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
-_OF_DOTS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, PAIRS, QUADS)
+DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
 COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
+DEPTHWISE_ORDERS = (TAPS, COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,8 @@ class Cpu:
                   as for all others
     few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
                   all others
+    general       the row for layers whose types the kernels of the order do not take; None: they take all. `adapted`
+                  fills it in
     """
 
     name: str
@@ -145,6 +148,7 @@ class Cpu:
     halves: bool = False
     narrow: Cpu | None = None
     few: Cpu | None = None
+    general: Cpu | None = None
     compiler: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -160,9 +164,9 @@ class Cpu:
             < 1,
             "multiplies must be more than 0": self.multiplies <= 0,
             f"no kernel reads weights as {self.order.name}: order must be one of this module": self.order
-            not in _OF_DOTS,
+            not in DOT_ORDERS,
             "TILES take at most 16 pixels and 5 blocks": self.order == TILES and (self.pixels > 16 or self.blocks > 5),
-            "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, TAPS, COLUMNS),
+            "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, *DEPTHWISE_ORDERS),
             "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
             "only ROWS take weights that the compiler widens": self.widens and self.order != ROWS,
         }
@@ -321,11 +325,13 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
         if cpu.order == ROWS:  # whose kernels take all types of taps
             cpu = replace(cpu, taps=None)
 
+    widens = widens and cpu.widens and not packs
+
     def also(other: Cpu | None) -> Cpu | None:
         return None if other is None else adapted(other, memory=memory, packs=packs, widens=widens)
 
-    widens_too = cpu.widens and widens and not packs
-    return replace(cpu, packs=packs, widens=widens_too, narrow=also(cpu.narrow), few=also(cpu.few))
+    general = None if cpu.order == ROWS else GENERIC
+    return replace(cpu, packs=packs, widens=widens, narrow=also(cpu.narrow), few=also(cpu.few), general=also(general))
 
 
 def cpu_named(name: str) -> Cpu:

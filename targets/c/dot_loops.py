@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import ROWS
-from pefslc.targets.c.kernels import Dot
+from pefslc.targets.c.kernel_tasks import Dot
 from pefslc.targets.c.part_loops import Loops, named
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.taps import Gather

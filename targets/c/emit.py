@@ -21,7 +21,8 @@ from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, 
 from pefslc.targets.c.cpus import FAST
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
-from pefslc.targets.c.kernels import headers_of, kernels_for, moves_of, shared_by_kernels, sums_of
+from pefslc.targets.c.kernel_tasks import moves_of, sums_of
+from pefslc.targets.c.kernels import headers_of, kernels_for, shared_by_kernels
 from pefslc.targets.c.naming import Names, comment_text, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.packing import packed_bytes

@@ -1,241 +1,26 @@
-"""The kernels: which there are, for which processor the compiler may use each, and what each computes.
+"""The kernels: which there are, and for which processor the compiler may use each.
 
-A kernel is a file, kernels/FOLDER/FORM.j2, a C function: `dot_ORDER` for some pixels and output blocks, `depthwise` for
-some taps of all channels of a pixel, `depthwise_ORDER` for those of a line of pixels. All of one form compute the same
-sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
+A kernel is a file, kernels/FOLDER/FORM.j2, a C function that computes what kernel_tasks.py describes. All of one form
+compute the same sums, and the first whose guard holds is compiled: what no other takes, `portable` does.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pefslc.targets.c.cpus import QUADS, ROWS_OF_16, WeightOrder
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
-from pefslc.targets.c.storage import WEIGHT, CType
-from pefslc.targets.c.taps import Gather, Move
+from pefslc.targets.c.cpus import DEPTHWISE_ORDERS, DOT_ORDERS, ROWS_OF_16
+from pefslc.targets.c.kernel_tasks import DepthwiseLine, Dot, Sums, sums_of
+from pefslc.targets.c.steps import Program
 
-__all__ = [
-    "KERNELS", "Depthwise", "DepthwiseLine", "Dot", "Kernel", "Sums", "depthwise_of", "headers_of", "kernels_for",
-    "moves_of", "shared_by_kernels", "sums_of",
-]  # fmt: skip
+__all__ = ["KERNELS", "Kernel", "headers_of", "kernels_for", "shared_by_kernels"]
 
 
-class _Task(ABC):
-    """What a kernel is to compute. A subclass says of which form, and what the C function is called and takes."""
-
-    __slots__ = ()
-
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-
-    @property
-    @abstractmethod
-    def form(self) -> str:
-        """Of the kernels that compute it."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Of the C function. It says everything that the function depends on."""
-
-    @property
-    @abstractmethod
-    def parameters(self) -> str:
-        """Of the C function."""
-
-    @property
-    def signature(self) -> str:
-        """The head of the C function."""
-        return f"PEFSLC_INLINE void {self.name}({self.parameters})"
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share: smaller, and no slower if its loop is of intrinsics."""
-        return f"PEFSLC_SHARED void {self.name}({self.parameters})"
-
-    @property
-    def only_signature(self) -> str:
-        """The same for one that knows the numbers of its calls."""
-        return f"PEFSLC_ONE void {self.name}({self.parameters})"
-
-    def product(self, tap: str, weight: str) -> str:
-        """The C expression of a product."""
-        if self.weights == WEIGHT and self.taps.bits == self.weights.bits:
-            return f"PEFSLC_PRODUCT({tap}, {weight})"
-        return f"({self.products}){tap} * ({self.products}){weight}"
-
-    @property
-    def types(self) -> str:
-        """For names."""
-        return "_".join(t.short for t in (self.taps, self.weights, self.sums, self.products))
-
-
-@dataclass(frozen=True, slots=True)
-class Dot(_Task):
-    """What a kernel is to compute: sums of `pixels` times `blocks` of outputs.
-
-    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    biased                         whether there is a bias that the sums start from
-    chained                        products that a lane of 8 may sum in 16 bits, proven
-    paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
-    halved                         segments that an output may sum in 16 bits, proven (`dots.most_halved`)
-    columns, apart                 of a window, where pixels side by side share all but one: how many; taps of each. 0
-                                   where they share none, or kernels of the order do not ask
-    of                             the name of the function that it is a part of, if it is one
-    """
-
-    order: WeightOrder
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-    biased: bool
-    chained: int
-    paired: int
-    halved: int
-    pixels: int
-    blocks: int
-    columns: int = 0
-    apart: int = 0
-    of: str = ""
-
-    @property
-    def form(self) -> str:
-        """Of the kernels that compute it."""
-        return f"dot_{self.order.name}"
-
-    @classmethod
-    def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
-        types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
-        strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        proven = step.chained, step.paired, step.halved
-        return cls(step.order, *types, step.starts_biased, *proven, part.pixels, blocks, *strip)
-
-    @property
-    def name(self) -> str:
-        """Of the C function. It says everything that the function depends on."""
-        proven = {"chained": self.chained, "paired": self.paired, "halved": self.halved}
-        chained = "".join(f"_{how}{count}" for how, count in proven.items() if count)
-        biased = "_biased" if self.biased else ""
-        strip = f"_strip{self.columns}x{self.apart}" if self.columns else ""
-        whole = self.of or f"{self.form}_{self.types}{chained}{biased}{strip}"
-        return f"{whole}_{self.pixels}x{self.blocks}"
-
-    @property
-    def parameters(self) -> str:
-        """Of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
-        strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
-        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
-        weights = f"const PEFSLC_FLASH {self.weights} *w"
-        return f"const {self.taps} *x, {strides}, {weights}, {bias}{self.sums} *restrict sums, int32_t stride"
-
-    def parts(self, pixels: int, blocks: int) -> list[tuple[int, int, Dot]]:
-        """Kernels of at most so many pixels and blocks, and the first pixel and block of each: they do the same.
-
-        Last blocks first: outputs that are filled up may lie where those of the next pixel will.
-        """
-        return [
-            (
-                p,
-                b,
-                replace(self, pixels=min(pixels, self.pixels - p), blocks=min(blocks, self.blocks - b), of=self.name),
-            )
-            for b in reversed(range(0, self.blocks, blocks))
-            for p in range(0, self.pixels, pixels)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class Depthwise(_Task):
-    """What a depthwise kernel is to compute: the sums of all channels of a pixel over a rectangle of taps.
-
-    Pixels side by side may be as one, whose `channels` are those of all of them: weights are there for each.
-    """
-
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-
-    @classmethod
-    def called(cls, step: DepthwiseStep) -> Depthwise:
-        return cls(step.source.type, step.weight_type, step.sums, step.products)
-
-    @property
-    def form(self) -> str:
-        """Of the kernels that compute it."""
-        return "depthwise"
-
-    @property
-    def name(self) -> str:
-        """Of the C function."""
-        return f"{self.form}_{self.types}"
-
-    @property
-    def parameters(self) -> str:
-        """Of the C function: sums[c] of x[i * row + j * column + c] * w[i * line + j * step + c]."""
-        names = ("row", "column", "line", "step", "rows", "columns", "channels")
-        sizes = ", ".join(f"int32_t {name}" for name in names)
-        weights = f"const PEFSLC_FLASH {self.weights} *w"
-        return f"const {self.taps} *x, {weights}, {sizes}, {self.sums} *restrict sums"
-
-
-@dataclass(frozen=True, slots=True)
-class DepthwiseLine(_Task):
-    """What a depthwise kernel is to compute: the sums of all channels of pixels that lie side by side.
-
-    Tap (i, j) of channel c of pixel p lies at  x[i * row + (p * stride + j * dilation) * channels + c],  its sum at
-    sums[p * channels + c].
-
-    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    biased                         whether there is a bias that the sums start from
-    kernel                         rows and columns of taps
-    run                            pixels that weights and the bias are there for, at most as many as there are pixels
-    """
-
-    order: WeightOrder
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-    biased: bool
-    kernel: tuple[int, int]
-    stride: int
-    dilation: int
-    run: int
-
-    @classmethod
-    def called(cls, step: DepthwiseStep, order: WeightOrder, part: DepthwisePart) -> DepthwiseLine:
-        types, window = (step.taps, step.weight_type, step.sums, step.products), part.window
-        return cls(order, *types, step.starts_biased, window.kernel, window.strides[1], window.dilations[1], part.run)
-
-    @property
-    def form(self) -> str:
-        """Of the kernels that compute it."""
-        return f"depthwise_{self.order.name}"
-
-    @property
-    def name(self) -> str:
-        """Of the C function. It says everything that the function depends on."""
-        shape = f"{self.kernel[0]}x{self.kernel[1]}_{self.stride}_{self.dilation}"
-        run = f"_run{self.run}" if self.run > 1 else ""
-        return f"{self.form}_{self.types}{'_biased' if self.biased else ''}_{shape}{run}"
-
-    @property
-    def parameters(self) -> str:
-        """Of the C function."""
-        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
-        return (
-            f"const {self.taps} *restrict x, int32_t row, const PEFSLC_FLASH {self.weights} *restrict w, {bias}"
-            f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"
-        )
-
-
-Sums = Dot | Depthwise | DepthwiseLine
+_FORMS = (
+    "depthwise",
+    *(f"depthwise_{each.name}" for each in DEPTHWISE_ORDERS),
+    *dict.fromkeys(f"dot_{each.name}" for each in DOT_ORDERS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +41,11 @@ class Kernel:
     headers: tuple[str, ...] = ()
     shares: bool = False
     accepts: Callable[[Sums], bool] = lambda _: True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a form that nothing asks for."""
+        if self.form not in _FORMS:
+            raise ValueError(f"kernel {self.folder}/{self.form}: the form must be one of {', '.join(_FORMS)}")
 
     @property
     def template(self) -> str:
@@ -370,34 +160,6 @@ KERNELS = (
 def kernels_for(task: Sums) -> tuple[Kernel, ...]:
     """Those that compute it, the quickest first; the last has no guard."""
     return tuple(k for k in KERNELS if k.form == task.form and k.accepts(task))
-
-
-def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | DepthwiseLine:
-    """What the loops of a part call."""
-    if step.order is None:
-        return Depthwise.called(step)
-    return DepthwiseLine.called(step, step.order, part)
-
-
-def sums_of(program: Program) -> tuple[Sums, ...]:
-    """What the program's kernels compute, each once, in the order of their first use."""
-    found: dict[Sums, None] = {}
-    for step in program.steps:
-        if isinstance(step, DepthwiseStep):
-            found.update(dict.fromkeys(depthwise_of(step, part) for part in step.parts))
-        if isinstance(step, DotStep):
-            for part in step.parts:
-                found.update(dict.fromkeys(Dot.called(step, part, chunk.blocks) for chunk in part.chunks))
-    return tuple(found)
-
-
-def moves_of(program: Program) -> tuple[Move, ...]:
-    """What the program makes of codes that it copies, each once."""
-    found: dict[Move, None] = {}
-    for step in program.steps:
-        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not (step.planes or step.move.is_copy):
-            found[step.move] = None
-    return tuple(found)
 
 
 def shared_by_kernels(program: Program) -> dict[str, str]:

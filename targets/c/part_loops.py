@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pefslc.geometry.shapes import Window
-from pefslc.targets.c.kernels import depthwise_of
+from pefslc.targets.c.kernel_tasks import depthwise_of
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep
 
 __all__ = ["DepthwiseLoops", "Loops", "named"]

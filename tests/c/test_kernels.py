@@ -1,0 +1,21 @@
+"""The table of kernels."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from pefslc.targets.c.kernels import KERNELS, Kernel
+
+
+def test_a_form_that_nothing_asks_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="kernel tortoise/dot_row: the form must be one of depthwise, .*dot_rows"):
+        Kernel("tortoise", "dot_row", "defined(__TORTOISE__)")
+
+
+def test_each_kernel_has_its_file_and_each_form_one_for_every_compiler() -> None:
+    folder = files("pefslc.targets.c")
+    assert [each for each in KERNELS if not folder.joinpath(each.template).is_file()] == []
+    last = {each.form: each for each in KERNELS}
+    assert {each.guard for each in last.values()} == {""}
