@@ -10,7 +10,7 @@ from pefslc.targets.c.kernels import KERNELS, Kernel
 
 
 def test_a_form_that_nothing_asks_for_is_refused() -> None:
-    with pytest.raises(ValueError, match="kernel tortoise/dot_row: the form must be one of depthwise, .*dot_rows"):
+    with pytest.raises(ValueError, match=r"kernel tortoise/dot_row: the form must be one of depthwise, .*dot_rows"):
         Kernel("tortoise", "dot_row", "defined(__TORTOISE__)")
 
 
