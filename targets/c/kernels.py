@@ -115,9 +115,9 @@ _HELIUM = "defined(__ARM_FEATURE_MVE)"
 _RV32 = "defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_32e)"
 _FEW_REGISTERS = "UINTPTR_MAX <= 0xffffffff && !defined(__ARM_NEON)"
 
-# Asked of Linux by a call of its own, which has another number where addresses have 32 bits.
-_AMX = "defined(__AMX_INT8__) && defined(__AVX512VNNI__) && defined(__linux__) && defined(__LP64__)"
 _VNNI = "defined(__AVX512F__) && defined(__AVX512VNNI__)"
+# Older clang has the second name. Linux is asked by a system call, whose number is another with addresses of 32 bits.
+_AMX = f"(defined(__AMX_INT8__) || defined(__AMXINT8__)) && {_VNNI} && defined(__linux__) && defined(__LP64__)"
 _VBMI = "defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VL__)"
 
 KERNELS = (

@@ -145,7 +145,9 @@ int main(int count, char **words)
 
 @needs_tiles
 @pytest.mark.parametrize("words", ["-", "r", "o"], ids=["permitted", "refused", "the caller's own"])
-def test_tiles_are_used_where_the_system_permits_them_and_given_back(words, tmp_path: Path, cc):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_tiles_are_used_where_the_system_permits_them_and_given_back(compiler, words, tmp_path: Path, request):  # type: ignore[no-untyped-def]
+    cc = request.getfixturevalue(compiler)
     graph = _layers(16, 43)
     emission = CTarget(cpu="x86-64-amx").lower(graph, TargetOptions())
     for name, content in emission.files.items():
