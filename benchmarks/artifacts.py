@@ -23,7 +23,7 @@ TARGETS = (
     *(("tensil", arch) for arch in ("pynqz1", "custom_perf", "zcu104", "zcu104_uram", "ultra96v2", "cmoda7")),
 )
 FLOAT_FORMAT = "Q8.8"
-NEEDS_FORMAT = "PEF0308"  # the refusal of a float model without --fmt
+NEEDS_FORMAT = "PEF0503"  # the refusal of a float model without --fmt
 
 
 def take(folder: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def outcome(model: Path, target: str, arch: str | None, fmt: str | None = None) 
     try:
         program = pefslc.compile(model, target=target, arch=arch, fmt=fmt)
     except pefslc.CompileError as e:
-        if fmt is None and any(p.code.value == NEEDS_FORMAT for p in e.problems):
+        if fmt is None and any(p.code.number == NEEDS_FORMAT for p in e.problems):
             return outcome(model, target, arch, FLOAT_FORMAT)
         return {"exit": 1, "refused": str(e)}
     files = {**program.emission.files, program.sidecar.file_name: program.sidecar.to_bytes()}

@@ -93,6 +93,25 @@ def test_two_rows_of_windows_share_a_vector_where_that_is_shorter() -> None:
         assert pack_inputs(program_of(weight, window, image), 12).tensors["x"].steps == (1, 1)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (30, 34), (32, 33)])
+def test_windows_of_two_rows_and_columns_share_vectors_on_many_lanes(size: tuple[int, int]) -> None:
+    """Two rows of four columns take 24 of 32 lanes, and a quarter of the vectors is read: two MatMuls a pixel."""
+    r = np.random.default_rng(3)
+    weight, image = r.integers(-4, 5, (4, 3, 3, 3)), r.integers(-8, 8, (3, *size))
+    window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    after = pack_inputs(program_of(weight, window, Layout(3, *size)), 32)
+    stored, head = after.tensors["x"], after.groups[0].head
+    assert isinstance(head, LinearHead)
+    if size[1] % 2 == 0:
+        assert stored.packing == tuple((y, x) for y in (0, 1) for x in (-1, 0, 1, 2))
+        assert stored.steps == (2, 2)
+    else:
+        assert stored.steps[1] == 1
+    source = packed(image, stored.packing, stored.steps)
+    expected = conv2d(image[None], weight, None, window)[0]
+    assert np.array_equal(by_taps(head.terms[0], source, after.layout("y")), expected)
+
+
 def test_steps_leave_out_rows_and_columns() -> None:
     image = np.arange(24, dtype=np.int64).reshape(1, 4, 6)
     lanes = packed(image, ((0, 0), (1, 0)), (2, 3))

@@ -2,7 +2,7 @@
 
 Where lanes are left, they hold the rows that two rows of windows see, and only every other row has vectors: half of
 them come from DRAM0. A window finds its rows in the lanes of the same vector, in other lanes for even and odd rows, so
-it takes as many MatMuls, half as long.
+it takes as many MatMuls, half as long. On many lanes, the same of columns: every other one of every other row.
 
 With lane offsets (dy, dx)_j, lane j * C + c at pixel (y, x) holds channel c of pixel (y + dy_j, x + dx_j), and 0
 outside of the image. A convolution then reads several of its taps in one vector: its window shrinks, its input has more
@@ -32,6 +32,7 @@ __all__ = ["PackInputs", "lane_offsets", "shrink"]
 # What vectors for two rows must save: where sums carry a constant (`schedule.weights.with_carried`), their first and
 # last tile reach half of the rows each, MatMuls of zeroes the others: 190 to 350 cycles on images of 16 x 16.
 _LEAST_SAVED = 350
+_STEPS = (2, 1), (2, 2)
 
 
 class PackInputs:
@@ -67,26 +68,36 @@ def _packed_input(program: GroupProgram, tensor: str, architecture: Architecture
     if not uses or any(name in program.output_tensors or _is_read_otherwise(program, name, made) for name in same):
         return "an addition, a maximum or the host reads it"
     widest = max((use.term.window for use in uses), key=lambda window: window.taps)
-    ways = [(lane_offsets(widest, array_size // channels), (1, 1))]
-    if not made and stored.layout.height % 2 == 0 and (pairs := _offsets_of_pairs(widest, array_size // channels)):
-        ways.append((pairs, (2, 1)))
-    found = [_packed(program, tensor, made, uses, *way) for way in ways]
-    usual, *in_steps = found
-    if isinstance(usual, str) or not in_steps or isinstance(in_steps[0], str):
+    most = array_size // channels
+    usual = _packed(program, tensor, made, uses, lane_offsets(widest, most), (1, 1))
+    if isinstance(usual, str) or made:
         return usual
-    usual_cycles, cycles = (_cycles(way, tensor, architecture) for way in (usual, in_steps[0]))
-    return in_steps[0] if cycles + _LEAST_SAVED < usual_cycles else usual
+    ways = [(_cycles(usual, tensor, architecture), usual)]
+    for steps in _STEPS:
+        even = stored.layout.height % steps[0] == stored.layout.width % steps[1] == 0
+        offsets = _offsets_in_steps(widest, most, steps) if even else ()
+        if offsets and not isinstance(way := _packed(program, tensor, made, uses, offsets, steps), str):
+            ways.append((_cycles(way, tensor, architecture) + _LEAST_SAVED, way))
+    return min(ways, key=lambda way: way[0])[1]
 
 
-def _offsets_of_pairs(window: Window, most: int) -> Offsets:
-    """The offsets of the taps of two rows of windows: all of these rows, and of columns those that fit; none where not
-    even one does.
+def _offsets_in_steps(window: Window, most: int, steps: tuple[int, int]) -> Offsets:
+    """The offsets of the taps of so many rows and columns of windows: along the axis that is gone along in larger steps
+    all of them, along the other those that fit; none where not even a step does.
     """
-    (kh, kw), (dh, dw), (top, left) = window.kernel, window.dilations, window.pads[:2]
-    rows = sorted({y * dh - top + i for y in range(kh) for i in range(2)})
-    columns = sorted((x * dw - left for x in range(kw)), key=lambda column: (abs(column), column))
-    columns = sorted(columns[: most // len(rows)])
-    return tuple((y, x) for y in rows for x in columns) if 0 in rows and 0 in columns else ()
+    rows, columns = (
+        sorted(
+            {k * apart - pad + i for k in range(taps) for i in range(step)}, key=lambda offset: (abs(offset), -offset)
+        )
+        for taps, apart, pad, step in zip(window.kernel, window.dilations, window.pads[:2], steps, strict=True)
+    )
+    if steps[1] > 1:
+        rows = rows[: most // len(columns)]
+    else:
+        columns = columns[: most // len(rows)]
+    if len(rows) < steps[0] or len(columns) < steps[1] or 0 not in rows or 0 not in columns:
+        return ()
+    return tuple((y, x) for y in sorted(rows) for x in sorted(columns))
 
 
 def _packed(
