@@ -34,8 +34,8 @@
 #define PEFSLC_ONE PEFSLC_SHARED
 #endif
 
-/* Sums that a kernel stored are loaded again: clang would carry the first of them into the loop after it in a register,
- * and no longer vectorise that. */
+/* Sums that a kernel stored, and taps that were copied, are loaded again: clang would carry the first of them into the loop
+ * after it in a register, and no longer vectorise that. */
 #if defined(__clang__)
 #define PEFSLC_STORED __asm__ volatile("" : : : "memory")
 #else
