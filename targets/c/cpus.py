@@ -119,8 +119,8 @@ class Cpu:
                   as for all others
     few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
                   all others
-    general       the row for layers whose types the kernels of the order do not take; None: they take all. `adapted`
-                  fills it in
+    general       the row for layers whose types the kernels of the order do not take (those of ROWS take all); None:
+                  GENERIC, to which `adapted` gives the same options
     """
 
     name: str

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, ROWS, ROWS_OF_16, Cpu
+from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
 from pefslc.targets.c.dots import (
     accumulator_type,
     converted_taps,
@@ -90,8 +90,8 @@ class _Dots:
         suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
         wanted = cpu.taps if suits else None
         taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
-        if cpu.general is not None and not (suits and taps == cpu.taps):
-            cpu = cpu.general
+        if cpu.order != ROWS and not (suits and taps == cpu.taps):
+            cpu = cpu.general or GENERIC
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
