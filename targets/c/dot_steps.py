@@ -100,7 +100,7 @@ class _Dots:
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
-        halves = cpu.halves and all(part.pixels > 1 for part in parts)
+        halves = cpu.halves and _is_of_bytes(taps, weight_type, sums) and all(part.pixels > 1 for part in parts)
         bits = 0
         if parts[0].unpacked:
             bits = bits_of(op.weight.data)

@@ -66,8 +66,10 @@ def _is_of_signed_bytes(task: Sums) -> bool:
 
 
 def _has_few_taps(task: Sums) -> bool:
-    """Of bytes, whose weights stay in registers."""
-    return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] * task.kernel[1] <= 9
+    """Of bytes, whose weights, the same for each pixel, stay in registers."""
+    if not isinstance(task, DepthwiseLine) or not _is_of_bytes(task) or task.run > 1:
+        return False
+    return task.kernel[0] * task.kernel[1] <= 9
 
 
 def _fits_thumb1(task: Sums) -> bool:
@@ -86,11 +88,15 @@ def _shares_taps(task: Sums) -> bool:
 
 
 def _is_halved(task: Sums) -> bool:
-    return isinstance(task, Dot) and task.blocks == 1 and task.halved > 0 and (not task.columns or _shares_taps(task))
+    if not isinstance(task, Dot) or task.blocks > 1 or task.halved == 0 or not _is_of_bytes(task):
+        return False
+    return not task.columns or _shares_taps(task)
 
 
 def _is_halved_in_low_registers(task: Sums) -> bool:
-    return isinstance(task, Dot) and task.halved > 0 and task.blocks == 2 and 2 <= task.pixels <= 4
+    if not isinstance(task, Dot) or task.halved == 0 or not _is_of_bytes(task):
+        return False
+    return task.blocks == 2 and 2 <= task.pixels <= 4
 
 
 def _is_chained(task: Sums) -> bool:

@@ -92,6 +92,17 @@ def _halves_graph() -> Graph:
     return b.graph(*outputs)
 
 
+def _wider_graph() -> Graph:
+    """Small sums of taps, of weights and with a bias that take more than a byte: kernels of bytes cannot read them."""
+    b = GraphBuilder("wider")
+    few = np.arange(16).reshape(1, 16, 1, 1) % 2 * np.ones((2, 1, 1, 1), dtype=np.int64)
+    large = few.copy()
+    large[1, 3] = 200
+    byte = b.input((1, 16, 1, 2), 4, signed=False)
+    wide = b.input((1, 16, 1, 2), 12, signed=False)
+    return b.graph(b.conv(wide, few), b.conv(byte, large), b.conv(byte, few, np.array([1 << 33, -(1 << 33)])))
+
+
 @pytest.mark.parametrize(
     ("cpu", "forms"),
     [
@@ -104,11 +115,12 @@ def test_halves_of_a_register_are_sums_of_their_own(cpu, forms, bench, warning_f
     if row.missing:
         pytest.skip(f"{' and '.join(row.missing)} not installed")
     bench.add(_halves_graph(), CTarget(cpu=row.cpu))
+    bench.add(_wider_graph(), CTarget(cpu=row.cpu))
     text = (bench.folder / "halves.c").read_text()
     assert all(form in text for form in forms)
     main = bench.folder / "main.c"
     main.write_text(_main(bench.models, 3))
-    sources = [str(bench.folder / source) for source in ("halves.c", "halves_weights.c")]
+    sources = [str(bench.folder / source) for _, details in bench.models for source in details["sources"]]
     assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, "-O2")) == 0
 
 
