@@ -12,10 +12,10 @@ from pefslc.artifacts.costs import macs
 from pefslc.geometry.shapes import element_count
 from pefslc.targets.c.dots import round_up
 from pefslc.targets.c.steps import Program, Step
+from pefslc.targets.c.storage import CACHE_LINE
 
 __all__ = ["Portion", "most_of_a_call", "portions", "with_threads"]
 
-_LINE = 64  # bytes that processors take from each other: two parts write into none together
 _WORTH_THREADS = 1 << 15  # multiply-accumulates: some microseconds, which waking threads takes, too
 
 
@@ -76,7 +76,7 @@ def _divided(step: Step, threads: int) -> Step:
     parts = min(threads, step.bands or 1)
     if parts == 1 or _work(step) < _WORTH_THREADS:
         return step
-    scratch = tuple(replace(b, elements=parts * round_up(b.elements, _LINE // b.type.bytes)) for b in step.scratch)
+    scratch = tuple(replace(b, elements=parts * round_up(b.elements, CACHE_LINE // b.type.bytes)) for b in step.scratch)
     return replace(step, scratch=scratch, threads=parts)
 
 

@@ -111,7 +111,8 @@ class Cpu:
     run           pixels that all passes over packed weights compute before the next ones, so that results may lie
                   over what was read; None: all pixels
     lanes         of the vectors that compilers make of a depthwise convolution: where a pixel has fewer channels,
-                  pixels side by side fill them, with weights for each; 0: always one pixel
+                  pixels side by side fill them, with weights for each, and pixels of few taps are copied to fill up
+                  the narrowest; 0: neither
     halves        whether the weights of two outputs may be the halves of a word, where `dots.most_halved` proves that
                   their sums fit into 16 bits; segments are then rows of the kernel
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's

@@ -35,7 +35,7 @@ Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
 _WORD = 4  # bytes
-_FEW_TAPS = 16  # that compilers make the narrowest vector of, and nothing of fewer
+_FEW_TAPS = 16  # and bytes: the narrowest vector that compilers make, to which no more taps are filled up
 
 
 def convolution_dots(

@@ -28,7 +28,7 @@ from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.packing import packed_bytes
 from pefslc.targets.c.stages import ConstantArray, LineWriter, literal
 from pefslc.targets.c.steps import CopyStep, DepthwiseStep, DotStep, MapStep, PoolStep, Program, Step
-from pefslc.targets.c.storage import Buffer, CType, Place, Tensor, narrowest_signed, sum_type
+from pefslc.targets.c.storage import CACHE_LINE, Buffer, CType, Place, Tensor, narrowest_signed, sum_type
 from pefslc.targets.c.values import Helper, input_helper, input_macros, output_helper, output_macros
 from pefslc.targets.c.weights_binary import ALIGNMENT, binary_weights
 from pefslc.targets.c.weights_text import weights_text
@@ -41,7 +41,6 @@ Codes = NDArray[np.int64]
 _UINT8 = CType(8, signed=False)
 _HERE = Path(__file__).parent
 _COMMENT_WIDTH = 110
-_LINE = 64  # bytes of a cache line, at multiples of which the arena's buffers begin in fast mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def emit(
         "arguments": arguments,
         "input_places": [(a, _address(a.slot)) for a in arguments if a.slot is not None],
         "arena": arena,
-        "arena_line": _LINE if _wants_lines(program, constants, options) else 0,
+        "arena_line": CACHE_LINE if _wants_lines(program, constants, options) else 0,
         "caller_arena": options.caller_arena,
         "binary": binary,
         "alignment": ALIGNMENT,
@@ -195,7 +194,7 @@ def emit(
 
 def _wants_lines(program: Program, constants: Sequence[ConstantArray], options: COptions) -> bool:
     """Whether the static arena begins with a cache line: for vectors of one, and for threads, which share none."""
-    reads_lines = any(c.aligned >= _LINE for c in constants)
+    reads_lines = any(c.aligned >= CACHE_LINE for c in constants)
     return options.memory == FAST and (reads_lines or any(step.threads > 1 for step in program.steps))
 
 

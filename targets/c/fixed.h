@@ -50,7 +50,7 @@
 #endif
 
 /* Functions whose rows of taps are short: wide vectors would take longer to add up than to multiply. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512F__)
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8 && defined(__AVX512F__)
 #define PEFSLC_SHORT __attribute__((noinline, target("prefer-vector-width=256")))
 #else
 #define PEFSLC_SHORT
@@ -68,7 +68,7 @@
  * GNU's C (-std=gnu99), of the first 64 KB. With -DPEFSLC_FLASH= it copies them to RAM before main, as without GNU's C. */
 #if !defined(PEFSLC_FLASH) && defined(__AVR__) && defined(__FLASH) && !defined(__STRICT_ANSI__)
 #define PEFSLC_FLASH __flash
-#define PEFSLC_FLASH_BYTES 65000
+#define PEFSLC_FLASH_BYTES 65000L /* more are refused: 64 KB, which the program's vectors share */
 #elif !defined(PEFSLC_FLASH)
 #define PEFSLC_FLASH
 #endif

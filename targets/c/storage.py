@@ -14,10 +14,11 @@ from pefslc.geometry.shapes import Shape, element_count
 from pefslc.targets.c.ctype import INT16, INT32, INT64, WEIGHT, CType
 
 __all__ = [
-    "INT16", "INT32", "INT64", "WEIGHT", "Buffer", "CType", "Layout", "Place", "Tensor",
+    "CACHE_LINE", "INT16", "INT32", "INT64", "WEIGHT", "Buffer", "CType", "Layout", "Place", "Tensor",
     "checked_elements", "dtype_of", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
 ]  # fmt: skip
 
+CACHE_LINE = 64  # bytes: what a vector of AVX-512 reads as one, and processors take from each other
 _MOST_ELEMENTS = 2**31 - 1  # indices are int32_t
 
 

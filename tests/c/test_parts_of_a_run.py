@@ -181,8 +181,10 @@ def test_the_source_is_also_cplusplus(cpu, build_graph, tmp_path: Path):  # type
         for name, content in CTarget(cpu=cpu).lower(graph, TargetOptions()).files.items():
             (tmp_path / name).write_bytes(content)
     v4 = ("-march=x86-64-v4", "-mavx512vnni", "-mavx512vbmi")  # not run: any machine of that kind compiles it
+    tiles = ("-march=sapphirerapids",)
     is_x86 = cpu.startswith("x86") and platform.machine() in ("x86_64", "AMD64")
-    for level in ((), ("-march=x86-64-v3",), v4) if is_x86 else ((),):
+    levels = ((), ("-march=x86-64-v3",), v4, *([tiles] if cpu == "x86-64-amx" else [])) if is_x86 else ((),)
+    for level in levels:
         _compile_as_cplusplus(tmp_path, level)
 
 

@@ -123,7 +123,7 @@ def test_more_constants_than_its_compiler_reads_from_flash_are_refused(build_gra
         command = [compiler, f"-mmcu={_CHIP}", f"-std={standard}", "-fsyntax-only", "large_weights.c"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (done.returncode != 0) == refused
-        assert ("the constants have 72000 bytes, and __flash reads 65000" in done.stderr) == refused
+        assert ("the constants have 72000 bytes, more than __flash reads" in done.stderr) == refused
 
 
 def test_an_array_that_its_compiler_does_not_take_is_refused_with_the_reason(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
