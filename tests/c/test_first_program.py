@@ -61,6 +61,13 @@ def run(command: Sequence[str], folder: Path, status: int = 0) -> str:
     return done.stdout
 
 
+def refusal(command: Sequence[str], folder: Path) -> str:
+    """What make says as it stops."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr
+
+
 def required(command: str) -> None:
     if shutil.which(command) is None:
         pytest.skip(f"{command} is not installed: what needs it was not run")
@@ -133,6 +140,22 @@ def test_an_emulated_cortex_m_passes(variables: str, make: str, tmp_path: Path) 
     save(tmp_path, emit_main=True, weights="binary" if "m7" in variables else "text")
     flags = "ARM_CFLAGS=-Os -Wall -Wextra -Wconversion -Werror"
     assert run([make, "-s", "qemu", flags, *variables.split()], tmp_path) == PASS
+
+
+def test_a_processor_without_a_machine_is_told_before_anything_is_compiled(make: str, tmp_path: Path) -> None:
+    save(tmp_path, emit_main=True)
+    named = ", ".join(f"cortex-{core}" for core in ("m0", "m0plus", "m3", "m4", "m7", "m33")) + " or cortex-m55"
+    told = refusal([make, "qemu", "CPU=cortex-m0+", "ARM_CC=false"], tmp_path)
+    assert f"CPU=cortex-m0+ has no machine here: take {named}, or give MACHINE=... of QEMU, too" in told
+    assert run([make, "-n", "qemu", "CPU=cortex-m23", "MACHINE=mps2-an505"], tmp_path)
+    assert run([make, "-n", "arm", "CPU=cortex-m23"], tmp_path), "what is not emulated needs no machine"
+
+
+@pytest.mark.parametrize("goal", ["dispatch", "test-dispatch"])
+def test_a_library_of_paths_that_was_not_asked_for_is_told(goal: str, make: str, tmp_path: Path) -> None:
+    save(tmp_path, emit_main=True)
+    told = refusal([make, goal], tmp_path)
+    assert f"{NAME}_dispatch.c is not here: compile the network again, with --dispatch" in told
 
 
 def test_cmake_builds_the_library_and_its_test(cc: str, tmp_path: Path) -> None:
