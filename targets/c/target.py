@@ -26,12 +26,16 @@ from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.starter import starter_files
-from pefslc.targets.c.steps import Program
+from pefslc.targets.c.steps import DotStep, Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
 
 _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
+
+_NOTHING_TO_PACK = (
+    "--pack packs nothing here: it takes weights of 2 to 7 bits that kernels read as bytes, not of depthwise or grouped layers"
+)
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
@@ -112,6 +116,8 @@ class CTarget(COptions):
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
+        if self.pack and not any(isinstance(step, DotStep) and step.packed for step in program.steps):
+            notes += (_NOTHING_TO_PACK,)
         placed = [a for a in arguments if a.slot is not None]
         if placed:
             names = ", ".join(f"{prefix}_{a.name}_place" for a in placed)
