@@ -34,7 +34,7 @@ __all__ = ["CTarget"]
 _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 
 _NOTHING_TO_PACK = (
-    "--pack packs nothing here: it takes weights of 2 to 7 bits that kernels read as bytes, not of depthwise or grouped layers"
+    "--pack packs nothing here: it takes weights of 2 to 7 bits, read as bytes, of layers not depthwise nor grouped"
 )
 
 _EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
