@@ -83,9 +83,9 @@ class Emitted:
     exported: tuple[Exported, ...]
 
 
-def interface(graph: Graph, program: Program, arena: Arena) -> tuple[Argument, ...]:
+def interface(graph: Graph, program: Program, arena: Arena, prefix: str) -> tuple[Argument, ...]:
     """The function's parameters: inputs, then outputs, in the graph's order."""
-    names = Names()
+    names = Names(prefix)
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
         name = names.unique(i.name, "input")

@@ -55,7 +55,7 @@ def starter_files(
         return {}
     outputs = [a for a in arguments if not a.is_input]
     compared = [_Compared(a.name, f"{prefix}_{a.name.upper()}_SIZE", a.elements) for a in outputs]
-    compared += [_Compared(f"{f.argument}_arg_max", str(f.results), f.results) for f in emitted.arg_maxes]
+    compared += [_Compared(f"{f.argument}_ARG_MAX", str(f.results), f.results) for f in emitted.arg_maxes]
     context = {
         "prefix": prefix,
         "model": comment_text(graph.name),
@@ -133,7 +133,7 @@ def _golden_vector(graph: Graph, arguments: Sequence[Argument], prefix: str, emi
             assert output.map is not None
             index = output.function.of_codes(test.outputs[output.name], output.map.scale, output.map.offset)
             assert index is not None
-            name = f"{functions[output.name].argument}_arg_max"
+            name = f"{functions[output.name].argument}_ARG_MAX"
             found.append(array(name, INT32, index.astype(np.int64), output.name))
     return found
 

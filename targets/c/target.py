@@ -62,7 +62,7 @@ class CTarget(COptions):
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
         prefix = model_prefix(graph.name)
-        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program, arena)
+        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program, arena, prefix)
         emitted = emit(graph, program, arena, prefix, _EMITTER, self, arguments, rows)
         files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
         constant_bytes = emitted.constant_bytes

@@ -127,7 +127,17 @@ def test_the_index_of_an_arg_max_is_tested_too(make: str, tmp_path: Path) -> Non
     save(tmp_path, m.save(tmp_path, "classes.onnx"), emit_main=True)
     run([make], tmp_path)
     assert "PASS" in run(["./classes_test"], tmp_path)
-    assert "arg_max[1]" in (tmp_path / "classes_golden.h").read_text()
+    assert "ARG_MAX[1]" in (tmp_path / "classes_golden.h").read_text()
+
+
+def test_an_output_may_be_named_as_the_arg_max_of_another(make: str, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    m.output(m.node("ArgMax", y, axis=1, output="y"))
+    m.output(m.quant(y, 0.5, 4, output="y_arg_max"))
+    save(tmp_path, m.save(tmp_path, "classes.onnx"), emit_main=True)
+    run([make], tmp_path)
+    assert "PASS" in run(["./classes_test"], tmp_path)
 
 
 @pytest.mark.parametrize("variables", MACHINES)

@@ -155,7 +155,7 @@ def test_many_weights_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_parameters_keep_their_names_unless_c_or_the_source_has_them() -> None:
-    names = Names()
+    names = Names("net")
     asked = ["x", "X", "x", "int", "INT", "arena", "step0", "stepwise", "memcpy"]
     found = ["x", "x_2", "x_3", "int_", "input_int", "input_arena", "input_step0", "stepwise", "input_memcpy"]
     assert [names.unique(name, "input") for name in asked] == found
