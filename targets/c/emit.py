@@ -19,6 +19,7 @@ from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, part_calls
 from pefslc.targets.c.cpus import FAST
+from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
 from pefslc.targets.c.kernel_tasks import moves_of, sums_of
@@ -72,13 +73,14 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; arg_maxes: of the outputs;
-    exported: the functions of the source.
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all, and at most, where weights are
+    wide; arg_maxes: of the outputs; exported: the functions of the source.
     """
 
     files: dict[str, bytes]
     step_bytes: tuple[int, ...]
     constant_bytes: int
+    most_constant_bytes: int
     arg_maxes: tuple[ArgMax, ...]
     exported: tuple[Exported, ...]
 
@@ -123,6 +125,7 @@ def emit(
     constants = [c for f in functions for c in f.constants] + [c for f in arg_maxes for c in f.constants]
     step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
     constant_bytes = sum(c.bytes for c in constants)
+    most_constant_bytes = sum(c.most_bytes for c in constants)
     places = {
         tensor.buffer.name: a.name if rows == 1 else f"{a.name} + row * {tensor.buffer.elements}"
         for tensor, a in zip((*program.inputs, *program.outputs), arguments, strict=True)
@@ -144,6 +147,8 @@ def emit(
         "rows": rows,
         "constants": constants,
         "constant_bytes": constant_bytes,
+        "most_constant_bytes": most_constant_bytes,
+        "where_wide": WHERE_WIDE,
         "functions": functions,
         "arg_maxes": arg_maxes,
         "sums": sums_of(program),
@@ -189,7 +194,7 @@ def emit(
         of_paths = {**context, "variants": VARIANTS, "exported": exported}
         emitted[f"{prefix}_dispatch.c"] = environment.get_template("dispatch.j2").render(of_paths).encode()
     emitted[f"{prefix}_fixed.h"] = (_HERE / "fixed.h").read_bytes()
-    return Emitted(emitted, step_bytes, constant_bytes, arg_maxes, exported)
+    return Emitted(emitted, step_bytes, constant_bytes, most_constant_bytes, arg_maxes, exported)
 
 
 def _wants_lines(program: Program, constants: Sequence[ConstantArray], options: COptions) -> bool:

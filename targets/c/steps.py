@@ -346,4 +346,4 @@ def _pixels(result: Tensor) -> int:
 
 def _operands(step: DotStep | DepthwiseStep) -> str:
     phases = f", {len(step.parts)} phases" if len(step.parts) > 1 else ""
-    return f"{step.source.type.short} x {step.weight_type.short}, sums in {step.sums.bits} bits{phases}"
+    return f"{step.source.type.short} x {step.weight_type.described}, sums in {step.sums.bits} bits{phases}"

@@ -18,7 +18,8 @@ from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
-from pefslc.targets.c.emit import emit, interface
+from pefslc.targets.c.ctype import WHERE_WIDE
+from pefslc.targets.c.emit import Emitted, emit, interface
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
@@ -112,7 +113,7 @@ class CTarget(COptions):
         footprint = Footprint(ram, constant_bytes)
         notes: tuple[str, ...] = (
             f"{program.macs * rows:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_handed_over(emitted.files, prefix)}"
+            f"{constant_bytes:,} bytes of constants{_more_where_wide(emitted)}{_handed_over(emitted.files, prefix)}"
             f"{out_of_proportion(program, emitted.step_bytes)}",
             footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
         )
@@ -187,6 +188,12 @@ def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
             first=slot.first,
             last=slot.last,
         )
+
+
+def _more_where_wide(emitted: Emitted) -> str:
+    """What the constants take on processors where weights are wider."""
+    most = emitted.most_constant_bytes
+    return f", {most:,} {WHERE_WIDE}" if most > emitted.constant_bytes else ""
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:

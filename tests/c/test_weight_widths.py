@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -41,10 +42,26 @@ def test_files_compiled_for_two_widths_do_not_link(build_graph, cc: str, tmp_pat
             assert (done.returncode == 0) == (code == weights)
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="weights of 16 bits are for x86-64")
+def test_the_header_tells_what_the_constants_take_in_both_widths(build_graph, cc: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _saved(tmp_path, build_graph)
+    header = (tmp_path / "net.h").read_text()
+    told = re.search(r" (\d+) bytes of constants", header), re.search(r"the constants take (\d+) bytes", header)
+    arrays = re.findall(r"(net_\w+)\[", (tmp_path / "net_weights.h").read_text())
+    total = " + ".join(f"sizeof({name})" for name in arrays)
+    for (flags, _), found in zip(_WIDTHS, reversed(told), strict=True):
+        assert found is not None
+        (tmp_path / "total.c").write_text(
+            f'#include "net_weights.h"\ntypedef char as_told[{total} == {found[1]} ? 1 : -1];\n'
+        )
+        subprocess.run([cc, "-std=c99", *flags.split(), "-c", "total.c"], cwd=tmp_path, check=True)
+
+
 @pytest.mark.parametrize("options", [{"weights": "binary"}, {"dispatch": True}, {"pack": True}, {"cpu": "cortex-m0"}])
 def test_what_has_one_width_stays_so(options, build_graph, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _saved(tmp_path, build_graph, **options)
     assert "pefslc_weight" not in (tmp_path / "net.c").read_text() + (tmp_path / "net_weights.h").read_text()
+    assert "int16_t on x86" not in (tmp_path / "net.h").read_text() + (tmp_path / "net_weights.h").read_text()
 
 
 @pytest.mark.parametrize(
