@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulators import STRING
 
 import pefslc
 from builders import ModelBuilder, normal
@@ -260,6 +261,21 @@ void led_set(int on) {{ putchar(on ? '1' : '0'); if (at == {len(pixels)}) {{ exi
     (tmp_path / "pixels.c").write_text(table)
     run([make, "MAIN=../app.c ../pixels.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
     assert run(["./cnn_float_test"], folder) == "".join("1" if c == 6 else "0" for c in classes)
+
+
+def test_the_risc_v_compiler_takes_the_files_as_the_documentation_says(tmp_path: Path) -> None:
+    command = re.search(r"^riscv64-.*$", (ROOT / "docs" / "microcontrollers.md").read_text(), re.MULTILINE)
+    assert command is not None
+    words = command[0].replace("NAME", NAME).split()
+    required(words[0])
+    save(tmp_path, cpu="rv32")
+    if not Path(run([words[0], "-print-file-name=picolibc.specs"], tmp_path).strip()).exists():
+        words.remove("--specs=picolibc.specs")
+        (tmp_path / "string.h").write_text(STRING)
+        words += ["-ffreestanding", "-I."]
+    run([*words, "-Wall", "-Wextra", "-Werror"], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.o")} == {f"{NAME}.o", f"{NAME}_weights.o"}
+    assert "riscv" in (tmp_path / f"{NAME}.c").read_text()
 
 
 def test_the_loop_and_the_clock_of_the_documentation_do_what_it_says(
