@@ -18,7 +18,7 @@ from pefslc.targets.c.arena import Arena, Slot
 from pefslc.targets.c.arg_max import ArgMax, arg_max_of
 from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.convolution_functions import AnyLoops, convolution_loops, part_calls
-from pefslc.targets.c.cpus import FAST
+from pefslc.targets.c.cpus import FAST, SMALL
 from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.dispatch import VARIANTS, Exported, exported_functions
 from pefslc.targets.c.host_text import input_text, output_text
@@ -141,6 +141,7 @@ def emit(
         "arena": arena,
         "arena_line": CACHE_LINE if _wants_lines(program, constants, options) else 0,
         "caller_arena": options.caller_arena,
+        "small": options.memory == SMALL,
         "binary": binary,
         "alignment": ALIGNMENT,
         "macs": program.macs * rows,
