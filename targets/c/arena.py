@@ -39,6 +39,13 @@ class Slot:
     def end(self) -> int:
         return self.offset + self.buffer.bytes
 
+    @property
+    def address(self) -> str:
+        """The C expression of where it begins, of an `arena`."""
+        kind = self.buffer.type
+        address = f"arena->memory{kind.bits} + {self.offset // kind.bytes}"
+        return address if kind.signed else f"({kind} *)({address})"
+
 
 @dataclass(frozen=True, slots=True)
 class Arena:

@@ -29,7 +29,7 @@ def depthwise_step(
     index  of the step in the program
     found  the phases, and the weights of each: [channels, KH * KW]
     """
-    channels = op.weight.shape[0]
+    n, channels, height, width = source.shape
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
     if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
@@ -45,6 +45,7 @@ def depthwise_step(
         source=source,
         result=result,
         scratch=tuple(scratch),
+        images=(n, channels, height, width),
         order=order,
         taps=taps,
         offset=offset,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from pefslc.targets.c.cpus import QUADS, WeightOrder
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
+from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
 from pefslc.targets.c.storage import WEIGHT, CType
 from pefslc.targets.c.taps import Gather, Move
 
@@ -256,6 +256,6 @@ def moves_of(program: Program) -> tuple[Move, ...]:
     """What the program makes of codes that it copies, each once."""
     found: dict[Move, None] = {}
     for step in program.steps:
-        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not (step.planes or step.move.is_copy):
+        if isinstance(step, ConvolutionStep) and step.copies and not (step.planes or step.move.is_copy):
             found[step.move] = None
     return tuple(found)
