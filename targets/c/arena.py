@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import FAST, SMALL
-from pefslc.targets.c.dots import round_up
 from pefslc.targets.c.steps import MapStep, Program, Step
-from pefslc.targets.c.storage import Buffer, Place
+from pefslc.targets.c.storage import Buffer, Place, round_up
 from pefslc.targets.c.units import distances, units_of
 
 __all__ = ["Arena", "Slot", "overlaps", "plan_arena"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
+from pefslc.targets.c.certificates import Certificate
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.packing import Pass
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
@@ -113,6 +114,13 @@ class DotPart(Part):
     run: int = 0
 
     @property
+    def copied(self) -> int:
+        """Elements of the copies that the kernels read."""
+        if self.gather is Gather.STRIP:
+            return self.view.segments * self.view.segment
+        return self.image.elements if self.image is not None else self.pixels * self.view.pixel
+
+    @property
     def has_one_pass(self) -> bool:
         """Whether a pixel's outputs are all computed together."""
         return not self.passes or sum(each.calls for each in self.unpacked) == 1
@@ -194,9 +202,7 @@ class DotStep(ConvolutionStep):
     """Rows of taps times rows of weights, several pixels and outputs at once.
 
     groups          of the convolution
-    chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
-    paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
-    halved          segments that an output may sum in 16 bits (`dots.most_halved`)
+    certificate     what kernels may sum in 16 bits
     padded_outputs  of one group, filled up
     """
 
@@ -205,9 +211,7 @@ class DotStep(ConvolutionStep):
     order: WeightOrder
     parts: tuple[DotPart, ...]
     groups: int
-    chained: int
-    paired: int
-    halved: int
+    certificate: Certificate
     outputs: int
     padded_outputs: int
 
