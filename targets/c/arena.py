@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import FAST, SMALL
-from pefslc.targets.c.dots import round_up
 from pefslc.targets.c.steps import MapStep, Program, Step
-from pefslc.targets.c.storage import Buffer, Place
+from pefslc.targets.c.storage import Buffer, Place, round_up
 from pefslc.targets.c.units import distances, units_of
 
 __all__ = ["Arena", "Slot", "overlaps", "plan_arena"]
@@ -38,6 +37,13 @@ class Slot:
     @property
     def end(self) -> int:
         return self.offset + self.buffer.bytes
+
+    @property
+    def address(self) -> str:
+        """The C expression of where it begins, of an `arena`."""
+        kind = self.buffer.type
+        address = f"arena->memory{kind.bits} + {self.offset // kind.bytes}"
+        return address if kind.signed else f"({kind} *)({address})"
 
 
 @dataclass(frozen=True, slots=True)

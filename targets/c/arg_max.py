@@ -18,6 +18,7 @@ from pefslc.ir.output_function import OutputFunctionKind
 from pefslc.numeric.accumulate import bits_for_range
 from pefslc.numeric.affine_shift import INT64_HEADROOM
 from pefslc.numeric.wide import word_bits_of
+from pefslc.targets.c.prototypes import Parameter, Prototype
 from pefslc.targets.c.stages import ConstantArray
 from pefslc.targets.c.storage import INT64, CType, Tensor
 
@@ -65,12 +66,10 @@ class ArgMax:
         return self.outer * self.inner
 
     @property
-    def declaration(self) -> str:
-        return f"void {self.name}({self.parameters})"
-
-    @property
-    def parameters(self) -> str:
-        return f"const {self.type} *codes, int32_t *index"
+    def prototype(self) -> Prototype:
+        return Prototype(
+            "void ", self.name, (Parameter(f"const {self.type} *", "codes"), Parameter("int32_t *", "index"))
+        )
 
 
 def arg_max_of(output: GraphOutput, tensor: Tensor, argument: str, prefix: str) -> ArgMax | None:

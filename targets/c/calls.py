@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 
 from pefslc.artifacts.costs import macs
 from pefslc.geometry.shapes import element_count
-from pefslc.targets.c.dots import round_up
 from pefslc.targets.c.steps import Program, Step
-from pefslc.targets.c.storage import CACHE_LINE
+from pefslc.targets.c.storage import CACHE_LINE, round_up
 
 __all__ = ["Portion", "most_of_a_call", "portions", "with_threads"]
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from pefslc.targets.c.dot_loops import DotLoops
 from pefslc.targets.c.part_loops import DepthwiseLoops
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.prototypes import Parameter
+from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
 from pefslc.targets.c.taps import Gather
 
 __all__ = ["AnyLoops", "convolution_loops", "part_calls"]
 
 AnyLoops = DotLoops | DepthwiseLoops
+Scratch = TypeVar("Scratch", Parameter, str)
 
 
 def convolution_loops(
-    name: str, parameters: list[str], weight: str, step: DotStep | DepthwiseStep
+    name: str, parameters: Sequence[Parameter], weight: str, step: ConvolutionStep
 ) -> Sequence[AnyLoops]:
     """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
     if len(step.parts) == 1:
@@ -35,13 +38,14 @@ def convolution_loops(
     for part in step.parts:
         form = _form(part)
         if form not in found:
-            pads = ["int32_t top", "int32_t left"] if part.window else []
-            own = [*tensors, *_used(scratch, part), f"const PEFSLC_FLASH {step.weight_type} *restrict weights", *pads]
+            weights = Parameter(f"const PEFSLC_FLASH {step.weight_type} *restrict ", "weights")
+            pads = [Parameter("int32_t ", "top"), Parameter("int32_t ", "left")] if part.window else []
+            own = [*tensors, *_used(scratch, part), weights, *pads]
             found[form] = _loops(step, part, f"{name}_part{len(found)}", own, "weights", ("top", "left"), form)
     return list(found.values())
 
 
-def part_calls(loops: Sequence[AnyLoops], weight: str, step: DotStep | DepthwiseStep) -> list[str]:
+def part_calls(loops: Sequence[AnyLoops], weight: str, step: ConvolutionStep) -> list[str]:
     """One call for each part; none where the step is one function."""
     if len(step.parts) == 1:
         return []
@@ -51,25 +55,26 @@ def part_calls(loops: Sequence[AnyLoops], weight: str, step: DotStep | Depthwise
     for part, first in zip(step.parts, first_weights, strict=False):
         place = (part.rows.start * step.result.shape[3] + part.columns.start) * step.result.shape[1]
         tensors = ["x", *(f"r{i} + {place}" for i in range(len(step.added))), f"y + {place}"]
-        scratch = _used(list(step.scratch_names), part)
+        scratch = _used(step.scratch_names, part)
         pads = [str(pad) for pad in _first_pads(part)] if part.window else []
         calls.append(f"{functions[_form(part)]}({', '.join([*tensors, *scratch, f'{weight} + {first}', *pads])});")
     return calls
 
 
 def _loops(
-    step: DotStep | DepthwiseStep, part: Part, name: str, parameters: list[str], weight: str, pads: tuple[str, str],
-    form: object = None,
+    step: ConvolutionStep, part: Part, name: str, parameters: Sequence[Parameter], weight: str,
+    pads: tuple[str, str], form: object = None,
 ) -> AnyLoops:  # fmt: skip
     common = name, tuple(parameters), form is None, weight, *pads
     if isinstance(step, DotStep):
         assert isinstance(part, DotPart)
         return DotLoops(*common, step, part, form)
+    assert isinstance(step, DepthwiseStep)
     assert isinstance(part, DepthwisePart)
     return DepthwiseLoops(*common, step, part, form)
 
 
-def _used(scratch: list[str], part: Part) -> list[str]:
+def _used(scratch: Sequence[Scratch], part: Part) -> Sequence[Scratch]:
     """Without a gather there is no copy."""
     return scratch[:1] if isinstance(part, DotPart) and part.gather is Gather.NONE else scratch
 

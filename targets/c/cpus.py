@@ -113,10 +113,10 @@ class Cpu:
     lanes         of the vectors that compilers make of a depthwise convolution: where a pixel has fewer channels,
                   pixels side by side fill them, with weights for each, and pixels of few taps are copied to fill up
                   the narrowest; 0: neither
-    halves        whether the weights of two outputs may be the halves of a word, where `dots.most_halved` proves that
+    halves        whether the weights of two outputs may be the halves of a word, where `certificates` proves that
                   their sums fit into 16 bits; segments are then rows of the kernel
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
-    narrow        the row for layers whose sums of 16 bits `dots.most_paired` or `most_halved` proves to be exact; None:
+    narrow        the row for layers whose sums of 16 bits `certificates` proves to be exact; None:
                   as for all others
     few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
                   all others

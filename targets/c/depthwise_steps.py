@@ -9,27 +9,31 @@ from pefslc.geometry.dilation_phases import Phase
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
-from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
+from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, dtype_of, narrowest_signed
+from pefslc.targets.c.storage import INT32, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
 from pefslc.targets.c.taps import PaddedImage
 
-__all__ = ["depthwise_step"]
+__all__ = ["depthwise_step", "is_depthwise"]
 
 Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
 
 
+def is_depthwise(op: Conv2d) -> bool:
+    """Whether each channel of the result is made of one channel, its own."""
+    return op.weight.shape[1] == 1 and op.groups == op.weight.shape[0]
+
+
 def depthwise_step(
-    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
+    op: Conv2d, source: Tensor, result: Tensor, found: list[tuple[Phase, Codes]], cpu: Cpu
 ) -> DepthwiseStep:
     """The convolution of channels-last tensors.
 
-    index  of the step in the program
     found  the phases, and the weights of each: [channels, KH * KW]
     """
-    channels = op.weight.shape[0]
+    n, channels, height, width = source.shape
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
     if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
@@ -38,13 +42,14 @@ def depthwise_step(
     lanes = cpu.lanes if len(found) == 1 else 0
     parts = [_part(phase, weight, source, order, kind, lanes) for phase, weight in found]
     together = max(part.run if order is None else len(part.columns) for part in parts)
-    scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * together)]
+    buffers = [scratch("", sums, channels * together)]
     if parts[0].image is not None:
-        scratch.append(Buffer(f"s{index}p", Place.ARENA, taps, parts[0].image.elements))
+        buffers.append(scratch("p", taps, parts[0].image.elements))
     return DepthwiseStep(
         source=source,
         result=result,
-        scratch=tuple(scratch),
+        scratch=tuple(buffers),
+        images=(n, channels, height, width),
         order=order,
         taps=taps,
         offset=offset,

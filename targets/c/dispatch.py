@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pefslc.targets.c.arg_max import ArgMax
+from pefslc.targets.c.prototypes import Prototype
 
-__all__ = ["VARIANTS", "Exported", "Variant", "exported_functions"]
+__all__ = ["VARIANTS", "Variant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +23,13 @@ class Variant:
     flags: str
     features: tuple[str, ...]
 
-    def renames(self, functions: Sequence[Exported]) -> str:
+    def of_path(self, function: Prototype) -> Prototype:
+        """The function in this path."""
+        return replace(function, name=f"{function.name}_{self.name}")
+
+    def renames(self, functions: Sequence[Prototype]) -> str:
         """The compiler's options that give the path's functions names of their own."""
-        return " ".join(f"-D{f.name}={f.name}_{self.name}" for f in functions)
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A function of the emitted source: what it returns, takes, and is called with."""
-
-    name: str
-    result: str
-    parameters: str
-    handed: str
-
-
-def exported_functions(
-    prefix: str,
-    result: str,
-    arguments: Sequence[tuple[str, str]],
-    places: Sequence[Exported],
-    has_steps: bool,
-    arg_maxes: Sequence[ArgMax],
-) -> tuple[Exported, ...]:
-    """Those of the emitted source. arguments: (name, declaration) of the run's; result: its type.
-
-    places  of inputs
-    """
-    names, declared = (list(each) for each in zip(*arguments, strict=True))
-    found = [Exported(f"{prefix}_run", result, ", ".join(declared), ", ".join(names))]
-    if has_steps:
-        parameters = ", ".join([*declared, "int32_t step"])
-        found.append(Exported(f"{prefix}_step", result, parameters, ", ".join([*names, "step"])))
-    found += places
-    found += [Exported(f.name, "void", f.parameters, "codes, index") for f in arg_maxes]
-    return tuple(found)
+        return " ".join(f"-D{f.name}={self.of_path(f).name}" for f in functions)
 
 
 # The best first; the last runs on every processor.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import ROWS
 from pefslc.targets.c.kernel_tasks import Dot
-from pefslc.targets.c.part_loops import Loops, named
+from pefslc.targets.c.part_loops import Loops
+from pefslc.targets.c.prototypes import Parameter
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
@@ -40,18 +41,9 @@ class DotLoops(Loops[DotStep, DotPart]):
     """The loops of one part, or of all parts of one form."""
 
     @property
-    def tile_parameters(self) -> str:
+    def tile_parameters(self) -> list[Parameter]:
         """Of the function that computes the pixels of one tile: what the kernels and the stages after them need."""
-        return ", ".join(self._of_tile)
-
-    @property
-    def tile_arguments(self) -> str:
-        """With which the loops call it."""
-        return ", ".join(map(named, self._of_tile))
-
-    @property
-    def _of_tile(self) -> list[str]:
-        return [each for each in self.declared if named(each) not in _ONLY_OF_LOOPS]
+        return [each for each in self.parameters if each.name not in _ONLY_OF_LOOPS]
 
     @property
     def tiles(self) -> list[Tile]:
@@ -212,7 +204,8 @@ class Tile:
 
     def call(self, taps: str, pixel: str) -> str:
         """The C statement that computes the pixels from `pixel` on, whose taps are there."""
-        return f"{self.name}({self.loops.tile_arguments}, {taps}, {pixel}{', first' if self.moves else ''});"
+        given = (*(each.name for each in self.loops.tile_parameters), taps, pixel, *["first"] * self.moves)
+        return f"{self.name}({', '.join(given)});"
 
 
 def _plus(*terms: str) -> str:

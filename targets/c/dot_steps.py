@@ -1,10 +1,9 @@
-"""Convolutions and dense layers as dot products: how their taps come together, and which kernels compute them."""
+"""Convolutions and dense layers as dot products: by which row of the processor's, and which kernels compute them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +11,24 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import BLOCKS, GENERIC, ROWS, ROWS_OF_16, Cpu
-from pefslc.targets.c.dots import (
-    accumulator_type,
-    converted_taps,
-    most_chained,
-    most_halved,
-    most_paired,
-    packed_weights,
-    product_type,
-    round_up,
-)
+from pefslc.targets.c.certificates import certificate
+from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.dots import accumulator_type, converted_taps, packed_weights, product_type
+from pefslc.targets.c.gathering import WORD, Windows
 from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
-from pefslc.targets.c.storage import INT32, WEIGHT, Buffer, CType, Layout, Place, Tensor, narrowest_signed
-from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
+from pefslc.targets.c.storage import (
+    INT32,
+    WEIGHT,
+    Buffer,
+    CType,
+    Layout,
+    Tensor,
+    narrowest_signed,
+    round_up,
+    scratch,
+)
+from pefslc.targets.c.taps import Gather, Move, TapView
 from pefslc.targets.c.tiles import chunks, tile
 
 __all__ = ["convolution_dots", "dense_dots"]
@@ -34,208 +36,199 @@ __all__ = ["convolution_dots", "dense_dots"]
 Codes = NDArray[np.int64]
 
 _SIGNED_BYTE = CType(8, signed=True)
-_WORD = 4  # bytes
-_FEW_TAPS = 16  # and bytes: the narrowest vector that compilers make, to which no more taps are filled up
 
 
-def convolution_dots(
-    op: Conv2d, source: Tensor, result: Tensor, index: int, found: list[tuple[Phase, Codes]], cpu: Cpu
-) -> DotStep:
+def convolution_dots(op: Conv2d, source: Tensor, result: Tensor, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
     """The convolution: into a channels-last tensor, from one, or from planes.
 
-    index  of the step in the program
     found  the phases, and the weights of each: [outputs, KH * KW * channels of a group]
     """
     n, channels, height, width = source.shape
-    return _Dots(op, source, result, index, (n, channels, height, width), op.groups, source.layout is Layout.ROWS).step(
-        found, cpu
-    )
+    images, planes = (n, channels, height, width), source.layout is Layout.ROWS
+    return _Layer(op, source, result, images, op.groups, planes, found).step(cpu)
 
 
-def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, index: int, cpu: Cpu) -> DotStep:
+def dense_dots(op: Dense, source: Tensor, weight: Codes, result: Tensor, cpu: Cpu) -> DotStep:
     """The dense layer on rows of `source`; `weight` [outputs, taps] is in the order of its elements in memory."""
     (point,) = phases(Window(kernel=(1, 1)), 1, 1)
     images = (op.result.type.shape[0], weight.shape[1], 1, 1)
-    return _Dots(op, source, result, index, images, 1, False).step([(point, weight)], cpu)
+    return _Layer(op, source, result, images, 1, False, [(point, weight)]).step(cpu)
 
 
 @dataclass(frozen=True, slots=True)
-class _Dots:
-    """The step that is made. images: [N, C, H, W] of the source, which lies as planes or channels last."""
+class _Layer:
+    """What is computed.
+
+    images  [N, C, H, W] of the source
+    planes  whether it lies as planes of a channel each, rather than channels last
+    found   the phases, and the weights of each: [outputs, taps]
+    """
 
     op: Conv2d | Dense
     source: Tensor
     result: Tensor
-    index: int
     images: tuple[int, int, int, int]
     groups: int
     planes: bool
+    found: list[tuple[Phase, Codes]]
 
-    def step(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
-        """For the processor; where its narrow layout is proven to be exact, in that; where it has few taps, in that."""
+    def step(self, cpu: Cpu) -> DotStep:
+        """By the row; or by its narrow one, where that is proven to be exact; or by that for few taps."""
         if cpu.narrow is not None:
-            narrow = self._laid_out(found, cpu.narrow)
-            if narrow.paired or narrow.halved:
+            narrow = _Layout.of(self, cpu.narrow).step()
+            if narrow.certificate.paired or narrow.certificate.halved:
                 return narrow
-        step = self._laid_out(found, cpu)
+        step = _Layout.of(self, cpu).step()
         if cpu.few is not None and not all(step.order.suits(part.pixels, part.view.padded) for part in step.parts):
-            return self._laid_out(found, cpu.few)
+            return _Layout.of(self, cpu.few).step()
         return step
 
-    def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
-        op, source = self.op, self.source
-        sums = accumulator_type(op)
-        weight_type = narrowest_signed(op.weight.data)
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The layer as a row of the processor lays it out.
+
+    taps         the type that kernels read
+    offset       what is added to each code of the source as it becomes one; the bias has its part
+    weight_type  that kernels read
+    outputs      of a group, filled up
+    """
+
+    layer: _Layer
+    cpu: Cpu
+    taps: CType
+    offset: int
+    bias: Codes | None
+    weight_type: CType
+    sums: CType
+    outputs: int
+
+    @classmethod
+    def of(cls, layer: _Layer, cpu: Cpu) -> _Layout:
+        """By the row, or by the general one where kernels of its order do not take the layer's types."""
+        op, sums, weight_type = layer.op, accumulator_type(layer.op), narrowest_signed(layer.op.weight.data)
         bias = None if op.bias is None else op.bias.data
         suits = weight_type.bits <= (cpu.order.weights or _SIGNED_BYTE).bits and (sums == INT32 or cpu.order == ROWS)
-        wanted = cpu.taps if suits else None
-        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=len(found) == 1)
+        may_offset = len(layer.found) == 1
+        taps, offset, bias = converted_taps(
+            layer.source, layer.found[0][1], bias, cpu.taps if suits else None, may_offset=may_offset
+        )
         if cpu.order != ROWS and not (suits and taps == cpu.taps):
             cpu = cpu.general or GENERIC
-        weight_type = cpu.order.weights or weight_type
-        outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
-        parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
-        together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
-        scratch = [_scratch(f"s{self.index}a", sums, together)]
-        copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
-        if copies:
-            scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
-        halves = cpu.halves and _is_of_bytes(taps, weight_type, sums) and all(part.pixels > 1 for part in parts)
-        bits = 0
-        if parts[0].unpacked:
-            bits = bits_of(op.weight.data)
-            most = max(each.outputs for each in parts[0].unpacked)
-            scratch.append(_scratch(f"s{self.index}w", weight_type, most * parts[0].view.padded))
+        outputs = round_up(op.weight.shape[0] // layer.groups, cpu.outputs)
+        return cls(layer, cpu, taps, offset, bias, cpu.order.weights or weight_type, sums, outputs)
+
+    @property
+    def alone(self) -> bool:
+        """Whether the layer is one phase."""
+        return len(self.layer.found) == 1
+
+    @property
+    def is_of_bytes(self) -> bool:
+        return self.taps.bits == self.weight_type.bits == 8 and self.sums == INT32
+
+    def step(self) -> DotStep:
+        layer, cpu, source = self.layer, self.cpu, self.layer.source
+        parts = [self._part(*each) for each in layer.found]
+        low, high = min(source.low, 0), max(source.high, 0)  # a pad is a tap of code 0
+        proven = certificate(
+            cpu.order,
+            [(part.weight, part.view) for part in parts],
+            low + self.offset,
+            high + self.offset,
+            halves=cpu.halves and self.is_of_bytes and all(part.pixels > 1 for part in parts),
+        )
         return DotStep(
             source=source,
-            result=self.result,
-            scratch=tuple(scratch),
-            images=self.images,
+            result=layer.result,
+            scratch=tuple(self._scratch(parts)),
+            images=layer.images,
             order=cpu.order,
-            taps=taps,
-            offset=offset,
-            planes=self.planes,
+            taps=self.taps,
+            offset=self.offset,
+            planes=layer.planes,
             parts=tuple(parts),
-            groups=self.groups,
-            weight_type=WEIGHT if cpu.widens and _is_of_bytes(taps, weight_type, sums) else weight_type,
-            bias=bias,
-            sums=sums,
-            products=product_type(source, op.weight.data, sums),
-            chained=_chained(most_chained, parts, source, offset) if cpu.order == ROWS_OF_16 else 0,
-            paired=_chained(most_paired, parts, source, offset) if cpu.order == BLOCKS else 0,
-            halved=_chained(partial(most_halved, order=cpu.order), parts, source, offset) if halves else 0,
-            outputs=op.weight.shape[0],
-            padded_outputs=outputs,
-            packed=bits,
-            aligned=cpu.line or (_WORD if cpu.order.aligned else 0),
+            groups=layer.groups,
+            weight_type=WEIGHT if cpu.widens and self.is_of_bytes else self.weight_type,
+            bias=self.bias,
+            sums=self.sums,
+            products=product_type(source, layer.op.weight.data, self.sums),
+            certificate=proven,
+            outputs=layer.op.weight.shape[0],
+            padded_outputs=self.outputs,
+            packed=bits_of(layer.op.weight.data) if parts[0].unpacked else 0,
+            aligned=cpu.line or (WORD if cpu.order.aligned else 0),
         )
 
-    def _part(
-        self, phase: Phase, weight: Codes, alone: bool, taps: CType, offset: int, kind: CType, sums: CType,
-        outputs: int, cpu: Cpu,
-    ) -> DotPart:  # fmt: skip
-        n, channels, height, width = self.images
-        window, count = phase.window, weight.shape[1]
-        lies_there = (
-            window.kernel == window.strides == (1, 1) and not window.is_padded and self.groups == 1 and not self.planes
-        )
-        lines, columns, image = 1, n * len(phase.rows) * len(phase.columns), None
-        order = cpu.order
-        fewest = min(cpu.alignment, _FEW_TAPS if count <= _FEW_TAPS else cpu.alignment)
-        alignment = max(fewest // taps.bytes, order.taps)
-        of_images = cpu.copies_image and not order.aligned  # whose windows begin anywhere
-        is_copy = Move(self.source.type, taps, offset).is_copy
-        too_few = cpu.lanes > 0 and order == ROWS and count < _FEW_TAPS and columns > 1
-        if lies_there and (order.aligned or not is_copy or too_few) and not of_images:
-            filled = order.filled(count, alignment)
-            gather, view = Gather.ROWS, TapView(pixel=filled, segments=1, segment=filled, taps=filled)
-        elif lies_there and is_copy and count == order.filled(count, order.taps):
-            gather, view = Gather.NONE, TapView(pixel=count, segments=1, segment=count, taps=count)
-        elif of_images and alone and self.groups == 1 and window.dilations[1] == 1:
-            gather, lines, columns = Gather.IMAGE, len(phase.rows), len(phase.columns)
-            filled = order.filled(window.kernel[1] * channels, alignment)
-            if lies_there:  # all rows of an image are one
-                lines, columns, height, width = 1, lines * columns, 1, height * width
-            image = PaddedImage.of(window, (channels, height, width), (lines, columns), filled)
-            view = TapView(
-                pixel=window.strides[1] * channels,
-                segments=window.kernel[0],
-                segment=window.dilations[0] * image.row_elements,
-                taps=filled,
-            )
-        else:
-            filled = order.filled(count, alignment)
-            rows = window.kernel[0] if cpu.halves and count // window.kernel[0] % alignment == 0 else 1
-            segment = filled // rows
-            gather, view = Gather.PATCH, TapView(self.groups * filled, segments=rows, segment=segment, taps=segment)
-        unit = cpu.outputs // cpu.order.outputs
-        blocks = outputs // cpu.order.outputs
-        most = columns
-        if cpu.scratch_bytes is not None:
-            most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
-        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
-        passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
-        if gather is Gather.PATCH and alone and channels <= cpu.strip:
-            strip = self._strip(phase, pixels, alignment, taps.bytes if cpu.order.aligned else _WORD)
-            gather, view = (gather, view) if strip is None else (Gather.STRIP, strip)
-        unpacked: tuple[Pass, ...] = ()
-        if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
-            unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
+    def _part(self, phase: Phase, weight: Codes) -> DotPart:
+        """weight: [outputs, taps]"""
+        cpu, groups, kind = self.cpu, self.layer.groups, self.weight_type
+        windows = self._windows()
+        found = windows.gathering(phase, weight.shape[1])
+        row_bytes = found.view.padded * kind.bytes
+        pixels, blocks = self._tile(found.line, row_bytes)
+        found = windows.strip(phase, found, pixels) or found
+        unpacked = self._unpacked(weight, found.view, blocks)
+        # Where all weights are more than what stays near, each pass over the pixels takes some outputs.
+        is_far = 0 < cpu.cache < self.outputs * row_bytes
+        passes = is_far and self.alone and found.gather in (Gather.NONE, Gather.IMAGE)
+        in_runs = cpu.run is not None and sum(each.calls for each in unpacked) > 1
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
-            window=None if gather in (Gather.NONE, Gather.ROWS) else window,
-            weight=packed_weights(weight, self.groups, outputs, view, cpu.order, kind),
-            gather=gather,
-            view=view,
-            image=image,
-            lines=lines,
-            line=columns,
+            window=None if found.gather in (Gather.NONE, Gather.ROWS) else phase.window,
+            weight=packed_weights(weight, groups, self.outputs, found.view, cpu.order, kind),
+            image=found.image,
+            gather=found.gather,
+            view=found.view,
+            lines=found.lines,
+            line=found.line,
             pixels=pixels,
-            chunks=tuple(chunks(cpu, self.groups * outputs, together)),
-            passes=(passes and lines * columns > pixels) or bool(unpacked),
+            chunks=tuple(chunks(cpu, groups * self.outputs, blocks)),
+            passes=(passes and found.lines * found.line > pixels) or bool(unpacked),
             unpacked=unpacked,
-            run=max(cpu.run // pixels, 1) if cpu.run is not None and sum(each.calls for each in unpacked) > 1 else 0,
+            run=max((cpu.run or 0) // pixels, 1) if in_runs else 0,
         )
 
-    def _strip(self, phase: Phase, pixels: int, alignment: int, tap_bytes: int) -> TapView | None:
-        """What `pixels` see of the image; None where they need not lie side by side, share no taps, or begin anywhere.
-
-        alignment  taps that a segment is a multiple of
-        tap_bytes  such that a pixel's taps begin at a whole word
-        """
-        window, channels = phase.window, self.images[1]
-        rows, columns = window.kernel
-        is_line = pixels > 1 and len(phase.columns) % pixels == 0
-        shares = self.groups == window.strides[1] == window.dilations[1] == 1 < columns
-        if not (is_line and shares) or columns * channels % alignment or channels * tap_bytes % _WORD:
-            return None
-        return TapView(
-            pixel=channels, segments=rows, segment=(pixels - 1 + columns) * channels, taps=columns * channels
+    def _windows(self) -> Windows:
+        return Windows(
+            images=self.layer.images,
+            groups=self.layer.groups,
+            planes=self.layer.planes,
+            phases=len(self.layer.found),
+            taps=self.taps,
+            is_copy=Move(self.layer.source.type, self.taps, self.offset).is_copy,
+            cpu=self.cpu,
         )
 
-    def _sums_of_a_pixel(self, part: DotPart, outputs: int) -> int:
+    def _tile(self, line: int, row_bytes: int) -> tuple[int, int]:
+        """(pixels, blocks) that one kernel computes of a line of pixels; row_bytes: of an output's weights."""
+        cpu, groups = self.cpu, self.layer.groups
+        most = line
+        if cpu.scratch_bytes is not None:
+            most = min(line, max(cpu.scratch_bytes // (groups * self.outputs * self.sums.bytes), 1))
+        blocks = (self.outputs if groups == 1 else cpu.outputs) // cpu.order.outputs
+        return tile(cpu, most, blocks, row_bytes)
+
+    def _unpacked(self, weight: Codes, view: TapView, blocks: int) -> tuple[Pass, ...]:
+        """The passes that unpack weights; none where they are not packed."""
+        is_packed = self.cpu.packs and self.alone and self.layer.groups == 1 and self.weight_type == _SIGNED_BYTE
+        if not is_packed or bits_of(weight) == self.weight_type.bits:
+            return ()
+        return passes_of(self.cpu, len(weight), self.outputs, view.padded, blocks)
+
+    def _scratch(self, parts: Sequence[DotPart]) -> Iterator[Buffer]:
+        """For the sums of a tile, for the copies that kernels read, for the weights of a pass."""
+        yield scratch("a", self.sums, max(part.pixels * self._sums_of_a_pixel(part) for part in parts))
+        copied = [part.copied for part in parts if part.gather is not Gather.NONE]
+        if copied:
+            yield scratch("p", self.taps, max(copied))
+        if parts[0].unpacked:
+            most = max(each.outputs for each in parts[0].unpacked)
+            yield scratch("w", self.weight_type, most * parts[0].view.padded)
+
+    def _sums_of_a_pixel(self, part: DotPart) -> int:
+        """That one call of the tile's function makes."""
         if part.unpacked:
             return max(each.outputs for each in part.unpacked)
-        return part.chunks[0].step if part.passes else self.groups * outputs
-
-    @staticmethod
-    def _copied(part: DotPart) -> int:
-        """Elements of the copies that the kernels read."""
-        if part.gather is Gather.STRIP:
-            return part.view.segments * part.view.segment
-        return part.image.elements if part.image is not None else part.pixels * part.view.pixel
-
-
-def _chained(most: Callable[..., int], parts: list[DotPart], source: Tensor, offset: int) -> int:
-    """`most_chained`, `most_paired` or `most_halved` of all parts."""
-    low, high = min(source.low, 0) + offset, max(source.high, 0) + offset  # a pad is a tap of code 0
-    return min(most(part.weight, part.view, low=low, high=high) for part in parts)
-
-
-def _is_of_bytes(taps: CType, weights: CType, sums: CType) -> bool:
-    return taps.bits == weights.bits == 8 and sums == INT32
-
-
-def _scratch(name: str, kind: CType, elements: int) -> Buffer:
-    return Buffer(name, Place.ARENA, kind, elements)
+        return part.chunks[0].step if part.passes else self.layer.groups * self.outputs

@@ -10,20 +10,16 @@ from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.cpus import WeightOrder
-from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, dtype_of, sum_type
+from pefslc.targets.c.storage import INT32, INT64, CType, Tensor, dtype_of, sum_type
 from pefslc.targets.c.taps import TapView
 
-__all__ = [
-    "accumulator_type", "converted_taps", "most_chained", "most_halved", "most_paired", "packed_weights",
-    "product_type", "round_up",
-]  # fmt: skip
+__all__ = ["accumulator_type", "converted_taps", "packed_weights", "product_type"]
 
 Codes = NDArray[np.int64]
 
 OFFSET = 128  # makes an int8_t a uint8_t; taken off, the other way
 
 _TURNED = [0, 2, 1, 3]
-_WORTH_HALVES = 16  # taps: what a register's halves save takes fewer instructions than taking them out
 
 
 def accumulator_type(op: Conv2d | Dense) -> CType:
@@ -68,72 +64,6 @@ def offset_bias(weight: Codes, bias: Codes | None, offset: int) -> Codes | None:
     return np.asarray(found, dtype=np.int64) if INT32.holds(-largest, largest) else None
 
 
-def most_chained(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
-    """How many products a lane of 8 may sum in 16 bits, at most 4; 0: not even one product fits.
-
-    weights    [outputs * taps], rows as `packed_weights` lays them out, filled up to 16 taps a segment
-    low, high  of the taps
-
-    Lane l sums the products of the taps l, l + 8, ... behind each multiple of 8 * the number in a segment: each partial
-    sum is at least that of the negative products, and at most that of the positive ones.
-    """
-    if view.taps % 16:
-        return 0
-    wide = weights.astype(np.int64).reshape(-1, view.taps // 8, 8)
-    highest = np.maximum(np.maximum(wide * low, wide * high), 0)
-    lowest = np.minimum(np.minimum(wide * low, wide * high), 0)
-    return _most_in_16_bits(lowest, highest, (1, 2, 4))
-
-
-def most_paired(weights: NDArray[np.integer], view: TapView, low: int, high: int) -> int:
-    """How many sums of two products a lane may sum in 16 bits, at most 32; 0: not even one fits.
-
-    weights    [outputs * taps] in the order BLOCKS
-    low, high  of the taps
-
-    An instruction sums the products of taps 0 and 1, and of 2 and 3, of each output; a lane sums as many of them, from
-    each multiple of that number of fours in a segment on.
-    """
-    wide = weights.astype(np.int64).reshape(-1, view.taps // 4, 16, 2, 2)
-    highest = np.maximum(np.maximum(wide * low, wide * high), 0).sum(axis=4)
-    lowest = np.minimum(np.minimum(wide * low, wide * high), 0).sum(axis=4)
-    return _most_in_16_bits(lowest, highest, (1, 2, 4, 8, 16, 32))
-
-
-def most_halved(weights: NDArray[np.integer], view: TapView, order: WeightOrder, low: int, high: int) -> int:
-    """How many segments an output may sum in 16 bits: all of a window's, 1, or 0, if not even one fits.
-
-    weights    [outputs * taps] in the order
-    low, high  of the taps
-
-    Two outputs share a register of 32 bits, which is exact modulo 2^32: each sum must fit where it is taken out, not on
-    its way. The less often that is, the better: 0, too, where fewer than `_WORTH_HALVES` taps lie between.
-    """
-    lying = view.taps // order.taps, order.outputs, order.taps
-    wide = weights.astype(np.int64).reshape(-1, view.segments, *lying)
-    ends = [each(wide * low, wide * high).sum(axis=(2, 4)) for each in (np.minimum, np.maximum)]
-    for count, (lowest, highest) in ((view.segments, [end.sum(axis=1) for end in ends]), (1, ends)):
-        fits = INT16.holds(int(lowest.min(initial=0)), int(highest.max(initial=0)))
-        if fits and count * view.taps >= _WORTH_HALVES:
-            return count
-    return 0
-
-
-def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> int:
-    """The largest of `counts` of which all sums of neighbours along axis 1, from each multiple of it on, fit."""
-    fitting = 0
-    for count in counts:
-        starts = np.arange(0, lowest.shape[1], count)
-        ends = (
-            np.add.reduceat(lowest, starts, axis=1).min(initial=0),
-            np.add.reduceat(highest, starts, axis=1).max(initial=0),
-        )
-        if not INT16.holds(int(ends[0]), int(ends[1])):
-            break
-        fitting = count
-    return fitting
-
-
 def converted_taps(
     source: Tensor, weight: Codes, bias: Codes | None, wanted: CType | None, *, may_offset: bool
 ) -> tuple[CType, int, Codes | None]:
@@ -168,8 +98,3 @@ def packed_weights(
     split = filled.reshape(groups, outputs // order.outputs, order.outputs, view.padded // order.taps, order.taps)
     ordered = split.transpose(0, 1, 3, 2, 4)
     return (ordered[..., _TURNED] if order.turned else ordered).reshape(-1)
-
-
-def round_up(count: int, multiple: int) -> int:
-    """The first multiple that is not less."""
-    return -(-count // multiple) * multiple

@@ -9,8 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
+from pefslc.targets.c.certificates import Certificate
 from pefslc.targets.c.cpus import QUADS, WeightOrder
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
+from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
 from pefslc.targets.c.storage import WEIGHT, CType
 from pefslc.targets.c.taps import Gather, Move
 
@@ -75,9 +76,7 @@ class Dot(_Task):
 
     taps, weights, sums, products  the types of operands and results; a product is computed in `products`
     biased                         whether there is a bias that the sums start from
-    chained                        products that a lane of 8 may sum in 16 bits, proven
-    paired                         sums of two products that a lane may sum in 16 bits, proven (`dots.most_paired`)
-    halved                         segments that an output may sum in 16 bits, proven (`dots.most_halved`)
+    certificate                    what may be summed in 16 bits
     columns, apart                 of a window, where pixels side by side share all but one: how many; taps of each. 0
                                    where they share none, or kernels of the order do not ask
     of                             the name of the function that it is a part of, if it is one
@@ -89,9 +88,7 @@ class Dot(_Task):
     sums: CType
     products: CType
     biased: bool
-    chained: int
-    paired: int
-    halved: int
+    certificate: Certificate
     pixels: int
     blocks: int
     columns: int = 0
@@ -107,17 +104,14 @@ class Dot(_Task):
     def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
         types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        proven = step.chained, step.paired, step.halved
-        return cls(step.order, *types, step.starts_biased, *proven, part.pixels, blocks, *strip)
+        return cls(step.order, *types, step.starts_biased, step.certificate, part.pixels, blocks, *strip)
 
     @property
     def name(self) -> str:
         """Of the C function. It says everything that the function depends on."""
-        proven = {"chained": self.chained, "paired": self.paired, "halved": self.halved}
-        chained = "".join(f"_{how}{count}" for how, count in proven.items() if count)
         biased = "_biased" if self.biased else ""
         strip = f"_strip{self.columns}x{self.apart}" if self.columns else ""
-        whole = self.of or f"{self.form}_{self.types}{chained}{biased}{strip}"
+        whole = self.of or f"{self.form}_{self.types}{self.certificate}{biased}{strip}"
         return f"{whole}_{self.pixels}x{self.blocks}"
 
     @property
@@ -257,6 +251,6 @@ def moves_of(program: Program) -> tuple[Move, ...]:
     """What the program makes of codes that it copies, each once."""
     found: dict[Move, None] = {}
     for step in program.steps:
-        if isinstance(step, DotStep | DepthwiseStep) and step.copies and not (step.planes or step.move.is_copy):
+        if isinstance(step, ConvolutionStep) and step.copies and not (step.planes or step.move.is_copy):
             found[step.move] = None
     return tuple(found)

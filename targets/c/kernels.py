@@ -88,24 +88,24 @@ def _shares_taps(task: Sums) -> bool:
 
 
 def _is_halved(task: Sums) -> bool:
-    if not isinstance(task, Dot) or task.blocks > 1 or task.halved == 0 or not _is_of_bytes(task):
+    if not isinstance(task, Dot) or task.blocks > 1 or task.certificate.halved == 0 or not _is_of_bytes(task):
         return False
     return not task.columns or _shares_taps(task)
 
 
 def _is_halved_in_low_registers(task: Sums) -> bool:
-    if not isinstance(task, Dot) or task.halved == 0 or not _is_of_bytes(task):
+    if not isinstance(task, Dot) or task.certificate.halved == 0 or not _is_of_bytes(task):
         return False
     return task.blocks == 2 and 2 <= task.pixels <= 4
 
 
 def _is_chained(task: Sums) -> bool:
-    return isinstance(task, Dot) and task.chained > 0 and task.taps.signed and task.sums.bits == 32
+    return isinstance(task, Dot) and task.certificate.chained > 0 and task.taps.signed and task.sums.bits == 32
 
 
 def _is_paired_in_registers(task: Sums) -> bool:
     """Whose sums of 16 bits and of 32 are in 16 registers, two for each pixel and block."""
-    return isinstance(task, Dot) and task.paired > 0 and task.pixels * task.blocks <= 4
+    return isinstance(task, Dot) and task.certificate.paired > 0 and task.pixels * task.blocks <= 4
 
 
 def _is_not_paired_in_registers(task: Sums) -> bool:

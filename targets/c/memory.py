@@ -16,7 +16,7 @@ from pefslc.ir.graph import Graph
 from pefslc.ir.integer import Conv2d
 from pefslc.ir.structural import Reshape
 from pefslc.ir.value import Value
-from pefslc.targets.c.copies import copy_step
+from pefslc.targets.c.copy_steps import copy_step
 from pefslc.targets.c.planes import gathers_planes
 from pefslc.targets.c.steps import Step
 from pefslc.targets.c.storage import (

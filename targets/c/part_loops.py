@@ -7,9 +7,10 @@ from typing import Generic, TypeVar
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.kernel_tasks import depthwise_of
+from pefslc.targets.c.prototypes import Parameter
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep
 
-__all__ = ["DepthwiseLoops", "Loops", "named"]
+__all__ = ["DepthwiseLoops", "Loops"]
 
 SomeStep = TypeVar("SomeStep", DotStep, DepthwiseStep)
 SomePart = TypeVar("SomePart", DotPart, DepthwisePart)
@@ -20,14 +21,14 @@ class Loops(Generic[SomeStep, SomePart]):
     """The loops of one part, or of all parts of one form.
 
     name        of their C function
-    declared    its parameters
+    parameters  its own
     is_alone    whether they are all loops of the step, rather than those of some parts that other functions call
     weight, top, left  C expressions: where the weights are, and the pads before the first row and column
     form              what the parts have in common
     """
 
     name: str
-    declared: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
     is_alone: bool
     weight: str
     top: str
@@ -35,10 +36,6 @@ class Loops(Generic[SomeStep, SomePart]):
     step: SomeStep
     part: SomePart
     form: object
-
-    @property
-    def parameters(self) -> str:
-        return ", ".join(self.declared)
 
     @property
     def window(self) -> Window | None:
@@ -77,8 +74,3 @@ class DepthwiseLoops(Loops[DepthwiseStep, DepthwisePart]):
     def kernel(self) -> str:
         """The function that they call."""
         return depthwise_of(self.step, self.part).name
-
-
-def named(declaration: str) -> str:
-    """The name of a declared parameter."""
-    return declaration.split()[-1].lstrip("*")

@@ -1,7 +1,7 @@
 """From the integer graph to steps: which operations are done in one loop.
 
 Requantize, Round, Lookup, Clamp, Rescale, Sum and Product join the loop that makes their operand when they are its
-only reader, so accumulators are not stored. `memory` keeps where tensors lie; `loops` makes the loops.
+only reader, so accumulators are not stored. `memory` keeps where tensors lie; the `*_steps` make the loops.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pefslc.ir.graph import Graph, IntegerGraph, integer_graph
 from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, Requantize, Rescale, Round, Sum, SumPool
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
-from pefslc.targets.c.copies import copy_step, pad_step, slice_step, upsample_step
+from pefslc.targets.c.convolution_steps import convolution_step, dense_step
+from pefslc.targets.c.copy_steps import copy_step, pad_step, slice_step, upsample_step
 from pefslc.targets.c.cpus import GENERIC, Cpu
-from pefslc.targets.c.loops import convolution_step, dense_step, pool_step
 from pefslc.targets.c.memory import Memory
 from pefslc.targets.c.planes import PlaneReaders
+from pefslc.targets.c.pool_steps import pool_step
 from pefslc.targets.c.requantize import requantize_stage, round_stage
 from pefslc.targets.c.stages import (
     ClampStage,
@@ -235,19 +236,20 @@ class _Planner:
             case Conv2d() as conv:
                 source = self.memory.read_by_windows(conv)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)
-                self._loop(chain, convolution_step(conv, source, result, len(self.steps), self.cpu))
+                self._loop(chain, convolution_step(conv, source, result, self.cpu))
             case Dense() as dense:
                 source, order = self.memory.flattened(dense.input)
                 result = self.memory.new(value, Layout.ROWS)
-                self._loop(chain, dense_step(dense, source, order, result, len(self.steps), self.cpu))
+                self._loop(chain, dense_step(dense, source, order, result, self.cpu))
             case SumPool() | MaxPool() as pool:
                 source = self.memory.tensor(pool.input, Layout.CHANNELS_LAST)
                 result = self.memory.new(value, Layout.CHANNELS_LAST)
-                self._loop(chain, pool_step(pool, source, result, len(self.steps)))
+                self._loop(chain, pool_step(pool, source, result))
 
     def _loop(self, chain: _Chain, step: DotStep | DepthwiseStep | PoolStep) -> None:
         self.implementation[chain.ops[0].result.name] = step.report
-        self.steps.append(replace(step, ops=chain.ops, stages=chain.stages))
+        scratch = tuple(replace(b, name=f"s{len(self.steps)}{b.name}") for b in step.scratch)
+        self.steps.append(replace(step, ops=chain.ops, stages=chain.stages, scratch=scratch))
 
 
 def _extended(chain: _Chain, op: Op, stage: Stage) -> _Chain:

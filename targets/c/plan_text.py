@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pefslc.targets.c.arena import Arena
-from pefslc.targets.c.steps import Program, Step
+from pefslc.targets.c.steps import Program
 from pefslc.targets.c.storage import Place, Tensor
 
 __all__ = ["plan_text"]
@@ -25,7 +25,7 @@ def plan_text(program: Program, arena: Arena) -> str:
 def _lines(program: Program, arena: Arena) -> Iterator[str]:
     for number, step in enumerate(program.steps):
         reads = ", ".join(map(_tensor, step.reads))
-        yield f"{number}: {_tensor(step.result)} = {_what(step)} of {reads}"
+        yield f"{number}: {_tensor(step.result)} = {step.report} of {reads}"
         stages = ", ".join(s.report for s in step.stages)
         if stages:
             yield f"   then {stages}"
@@ -35,10 +35,6 @@ def _lines(program: Program, arena: Arena) -> Iterator[str]:
             yield f"   scratch {', '.join(b.name for b in step.scratch)}"
     for slot in arena.slots.values():
         yield f"{slot.buffer.name}: bytes {slot.offset} to {slot.end}, in steps {slot.first} to {slot.last}"
-
-
-def _what(step: Step) -> str:
-    return getattr(step, "report", None) or type(step).__name__.removesuffix("Step").lower()
 
 
 def _tensor(tensor: Tensor) -> str:

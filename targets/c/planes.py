@@ -10,14 +10,14 @@ import numpy as np
 from pefslc.geometry.dilation_phases import phases
 from pefslc.ir.graph import IntegerGraph
 from pefslc.ir.integer import Conv2d, Requantize
+from pefslc.targets.c.depthwise_steps import is_depthwise
 
 __all__ = ["PlaneReaders", "gathers_planes"]
 
 
 def gathers_planes(op: Conv2d) -> bool:
     """Whether the convolution's loops can gather the taps of planes."""
-    is_depthwise = op.weight.shape[1] == 1 and op.groups == op.weight.shape[0]
-    return op.groups == 1 and not is_depthwise and len(phases(op.window, *op.input.type.shape[2:])) == 1
+    return op.groups == 1 and not is_depthwise(op) and len(phases(op.window, *op.input.type.shape[2:])) == 1
 
 
 class PlaneReaders:

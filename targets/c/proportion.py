@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from pefslc.ir.integer import Requantize
 from pefslc.numeric.stages import Affine, FunctionStage, LeakyReluStage
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, Program, Step
+from pefslc.targets.c.steps import ConvolutionStep, Program, Step
 
 __all__ = ["out_of_proportion"]
 
@@ -50,7 +50,7 @@ def _remedy(op: object) -> str:
 
 
 def _weight_bytes(step: Step) -> int:
-    if not isinstance(step, DotStep | DepthwiseStep):
+    if not isinstance(step, ConvolutionStep):
         return 0
     return sum(int(part.weight.size) for part in step.parts) * step.weight_type.bytes
 

@@ -5,23 +5,20 @@ this machine and for Cortex-M, a CMake library, an Arduino library.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
-from pefslc.targets.c.dispatch import VARIANTS
-from pefslc.targets.c.emit import Argument, Emitted
-from pefslc.targets.c.naming import comment_text
+from pefslc.targets.c.emit import TEMPLATES, Emitted
+from pefslc.targets.c.interface import Interface
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.stages import ConstantArray
 from pefslc.targets.c.storage import INT32, CType
-from pefslc.targets.c.weights_binary import ALIGNMENT
 from pefslc.targets.c.weights_text import weights_text
 from pefslc.targets.self_test import DrawnInput, make_self_test
 from pefslc.targets.templates import templates_in
@@ -30,7 +27,6 @@ __all__ = ["starter_files"]
 
 Codes = NDArray[np.int64]
 
-_HERE = Path(__file__).parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of all files in a zip: the same input gives the same bytes
 _PLAIN_FILE = 0o100644 << 16
 
@@ -44,43 +40,32 @@ class _Compared:
     elements: int
 
 
-def starter_files(
-    graph: Graph, arguments: Sequence[Argument], prefix: str, version_text: str, options: COptions, emitted: Emitted
-) -> dict[str, bytes]:
+def starter_files(graph: Graph, interface: Interface, options: COptions, emitted: Emitted) -> dict[str, bytes]:
     """File name -> content, as `options` ask for; nothing where they do not.
 
     emitted  the network's own files
     """
     if not (options.has_test or options.cmake):
         return {}
-    outputs = [a for a in arguments if not a.is_input]
-    compared = [_Compared(a.name, f"{prefix}_{a.name.upper()}_SIZE", a.elements) for a in outputs]
-    compared += [_Compared(f"{f.argument}_ARG_MAX", str(f.results), f.results) for f in emitted.arg_maxes]
+    prefix = interface.prefix
+    compared = [_Compared(a.name, f"{prefix}_{a.name.upper()}_SIZE", a.elements) for a in interface.outputs]
+    compared += [_Compared(f"{f.argument}_ARG_MAX", str(f.results), f.results) for f in interface.arg_maxes]
     context = {
-        "prefix": prefix,
-        "model": comment_text(graph.name),
-        "version": version_text,
-        "arguments": arguments,
-        "arg_maxes": emitted.arg_maxes,
+        **emitted.context,
         "compared": compared,
-        "handed": [f"{prefix}_golden_{a.name}" if a.is_input else f"found_{a.name}" for a in arguments],
-        "caller_arena": options.caller_arena,
-        "binary": options.weights == BINARY,
-        "alignment": ALIGNMENT,
+        "handed": [f"{prefix}_golden_{a.name}" if a.is_input else f"found_{a.name}" for a in interface.arguments],
         "with_main": options.emit_main,
         "dispatch": options.dispatch,
         "cortex_m": options.cpu if options.cpu.startswith("cortex-m") else "cortex-m4",
-        "variants": VARIANTS,
-        "exported": emitted.exported,
     }
 
     def rendered(template: str) -> bytes:
-        return templates_in(_HERE, of_blocks=True).get_template(template).render(context).encode()
+        return templates_in(TEMPLATES, of_blocks=True).get_template(template).render(context).encode()
 
     files: dict[str, bytes] = {}
     golden = b""
     if options.has_test:
-        arrays = _golden_vector(graph, arguments, prefix, emitted)
+        arrays = _golden_vector(graph, interface)
         golden = weights_text(rendered("golden.h.j2").decode(), arrays, "", "static const") + b"\n#endif\n"
     if options.emit_main:
         files["main.c"] = rendered("main.c.j2")
@@ -104,14 +89,9 @@ def starter_files(
     return files
 
 
-def _golden_vector(graph: Graph, arguments: Sequence[Argument], prefix: str, emitted: Emitted) -> list[ConstantArray]:
+def _golden_vector(graph: Graph, interface: Interface) -> list[ConstantArray]:
     """Codes of the inputs, those of the outputs, and the indices of each ArgMax; row-major as the C has them."""
-    by_name = {a.onnx_name: a for a in arguments if a.is_input}
-    ranges = [
-        DrawnInput(i.name, a.tensor.shape, a.tensor.low, a.tensor.high)
-        for i in graph.inputs
-        for a in (by_name[i.name],)
-    ]
+    ranges = [DrawnInput(a.onnx_name, a.tensor.shape, a.tensor.low, a.tensor.high) for a in interface.inputs]
 
     def compute(inputs: Mapping[str, Codes]) -> Mapping[str, Codes]:
         values = run_codes(graph, inputs)
@@ -120,13 +100,13 @@ def _golden_vector(graph: Graph, arguments: Sequence[Argument], prefix: str, emi
     test = make_self_test(ranges, compute)
 
     def array(name: str, kind: CType, codes: NDArray[np.integer], what: str) -> ConstantArray:
-        return ConstantArray(f"{prefix}_golden_{name}", kind, codes.reshape(-1), what)
+        return ConstantArray(f"{interface.prefix}_golden_{name}", kind, codes.reshape(-1), what)
 
     found = [
         array(a.name, a.tensor.type, (test.inputs if a.is_input else test.outputs)[a.onnx_name], a.onnx_name)
-        for a in arguments
+        for a in interface.arguments
     ]
-    functions = {f.onnx_name: f for f in emitted.arg_maxes}
+    functions = {f.onnx_name: f for f in interface.arg_maxes}
     for output in graph.outputs:
         if output.name in functions:
             assert output.function is not None

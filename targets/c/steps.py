@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
+from pefslc.targets.c.certificates import Certificate
 from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.packing import Pass
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
@@ -17,17 +20,9 @@ from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
 
 __all__ = [
-    "CopyStep",
-    "DepthwisePart",
-    "DepthwiseStep",
-    "DotPart",
-    "DotStep",
-    "MapStep",
-    "Part",
-    "PoolStep",
-    "Program",
-    "Step",
-]
+    "ConvolutionStep", "CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part",
+    "PoolStep", "Program", "Step",
+]  # fmt: skip
 
 Codes = NDArray[np.int64]
 
@@ -36,19 +31,25 @@ Codes = NDArray[np.int64]
 class Step:
     """Reads `source` (and what its stages add), writes `result`.
 
-    planes  whether the source lies as planes of a channel each where a convolution's lies channels last
-    ops     the operations of the graph that it does, in order; empty for a change of layout
-    scratch buffers that live only while it runs: one for each of `threads` parts
-    threads parts of the result that are computed at a time
+    kind     of the loops: step_KIND.j2 is their template
+    ops      the operations of the graph that it does, in order; empty for a change of layout
+    scratch  buffers that live only while it runs: one for each of `threads` parts
+    threads  parts of the result that are computed at a time
     """
+
+    kind: ClassVar[str]
 
     source: Tensor
     result: Tensor
-    planes: bool = False
     ops: tuple[Op, ...] = ()
     stages: tuple[Stage, ...] = ()
     scratch: tuple[Buffer, ...] = ()
     threads: int = 1
+
+    @property
+    def report(self) -> str:
+        """How it computes, in a few words."""
+        return self.kind
 
     @property
     def scratch_names(self) -> tuple[str, ...]:
@@ -77,12 +78,14 @@ class Part:
     rows, columns  of the result; none for rows that already lie in memory
     window         for these positions; None for rows that already lie in memory (dense, 1x1)
     weight         as the loops read it, in the type that they read
+    image          the copy of a whole image that they read, where there is one
     """
 
     rows: range
     columns: range
     window: Window | None
     weight: NDArray[np.integer]
+    image: PaddedImage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,7 +93,7 @@ class DotPart(Part):
     """The loops of dot products: `lines` times `columns` results, `pixels` of them side by side at a time.
 
     weight   all groups' weights, as `dots.packed_weights` lays them out
-    gather   how the taps come to where `view` says; `image` is the copy of a whole image, where it is one
+    gather   how the taps come to where `view` says
     lines    of results for each image; one, of all images, where the pixels are counted through
     line     results of a line
     pixels   computed together
@@ -102,7 +105,6 @@ class DotPart(Part):
 
     gather: Gather
     view: TapView
-    image: PaddedImage | None
     lines: int
     line: int
     pixels: int
@@ -110,6 +112,13 @@ class DotPart(Part):
     passes: bool
     unpacked: tuple[Pass, ...] = ()
     run: int = 0
+
+    @property
+    def copied(self) -> int:
+        """Elements of the copies that the kernels read."""
+        if self.gather is Gather.STRIP:
+            return self.view.segments * self.view.segment
+        return self.image.elements if self.image is not None else self.pixels * self.view.pixel
 
     @property
     def has_one_pass(self) -> bool:
@@ -121,59 +130,55 @@ class DotPart(Part):
 class DepthwisePart(Part):
     """The loops of a depthwise convolution.
 
-    image  the copy of the whole image that they read, where there is one
-    run    pixels side by side that are computed together, at most; weights are there for each of them
+    run  pixels side by side that are computed together, at most; weights are there for each of them
     """
 
     window: Window
-    image: PaddedImage | None
     run: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DotStep(Step):
-    """Convolution or dense layer: rows of taps times rows of weights, several pixels and outputs at once.
+class ConvolutionStep(Step, ABC):
+    """Sums of taps times weights: a convolution, or a dense layer, which is one of 1 x 1.
 
-    images          [N, C, H, W] of the source
-    order           of the weights
-    taps            the type of the taps that the kernels read
-    offset          what is added to each code of the source as it is copied
-    groups          of the convolution
-    bias            [outputs] or None; the offset's part is in it
-    chained         products that a lane of 8 may sum in 16 bits (`dots.most_chained`)
-    paired          sums of two products that a lane may sum in 16 bits (`dots.most_paired`)
-    halved          segments that an output may sum in 16 bits (`dots.most_halved`)
-    padded_outputs  of one group, filled up
-    packed          bits of each weight as it is stored; 0 where weights are stored as kernels read them
-    aligned         bytes that the weights begin at a multiple of; 0: anywhere
+    images    [N, C, H, W] of the source
+    planes    whether the source lies as planes of a channel each, rather than channels last
+    order     of the weights
+    taps      the type of the taps that the kernels read
+    offset    what is added to each code of the source as it is copied
+    products  the type in which a product is computed
+    bias      [outputs] or None; the offset's part is in it
+    packed    bits of each weight as it is stored; 0 where weights are stored as kernels read them
+    aligned   bytes that the weights begin at a multiple of; 0: anywhere
     """
 
     images: tuple[int, int, int, int]
-    order: WeightOrder
+    planes: bool = False
+    order: WeightOrder | None
     taps: CType
     offset: int
-    parts: tuple[DotPart, ...]
-    groups: int
+    parts: tuple[Part, ...]
     weight_type: CType
-    bias: Codes | None
     sums: CType
     products: CType
-    chained: int
-    paired: int
-    halved: int
-    outputs: int
-    padded_outputs: int
+    bias: Codes | None
     packed: int = 0
     aligned: int = 0
 
     @property
-    def scratch_names(self) -> tuple[str, ...]:
-        return ("sums", *["copy"] * self.copies, *["rows"] * (self.packed > 0))
-
-    @property
+    @abstractmethod
     def copies(self) -> bool:
         """Whether kernels read a copy of what is in the source."""
-        return any(part.gather is not Gather.NONE for part in self.parts)
+
+    @property
+    @abstractmethod
+    def filled_bias(self) -> Codes:
+        """A bias for each sum that kernels start from it."""
+
+    @property
+    def starts_biased(self) -> bool:
+        """Whether the kernels add the bias."""
+        return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
     def move(self) -> Move:
@@ -181,10 +186,47 @@ class DotStep(Step):
         return Move(self.source.type, self.taps, self.offset)
 
     @property
+    def shift(self) -> int:
+        """What is added to each number in the source's memory as it is copied."""
+        return self.source.offset + self.offset
+
+    @property
+    def types(self) -> str:
+        """Of what is multiplied and summed, for the report."""
+        phases = f", {len(self.parts)} phases" if len(self.parts) > 1 else ""
+        return f"{self.source.type.short} x {self.weight_type.described}, sums in {self.sums.bits} bits{phases}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DotStep(ConvolutionStep):
+    """Rows of taps times rows of weights, several pixels and outputs at once.
+
+    groups          of the convolution
+    certificate     what kernels may sum in 16 bits
+    padded_outputs  of one group, filled up
+    """
+
+    kind: ClassVar[str] = "dot"
+
+    order: WeightOrder
+    parts: tuple[DotPart, ...]
+    groups: int
+    certificate: Certificate
+    outputs: int
+    padded_outputs: int
+
+    @property
     def report(self) -> str:
-        """How it computes, for the report."""
         packed = f", weights packed in {self.packed} bits" if self.packed else ""
-        return f"dot products, {_operands(self)}{packed}"
+        return f"dot products, {self.types}{packed}"
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        return ("sums", *["copy"] * self.copies, *["rows"] * (self.packed > 0))
+
+    @property
+    def copies(self) -> bool:
+        return any(part.gather is not Gather.NONE for part in self.parts)
 
     @property
     def bands(self) -> int | None:
@@ -194,23 +236,13 @@ class DotStep(Step):
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
 
     @property
-    def shift(self) -> int:
-        """What is added to each number in the source's memory as it is copied."""
-        return self.source.offset + self.offset
-
-    @property
     def rows(self) -> int:
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
 
     @property
-    def starts_biased(self) -> bool:
-        """Whether the kernels add the bias."""
-        return self.order.biased and self.bias is not None and bool(self.bias.any())
-
-    @property
     def filled_bias(self) -> Codes:
-        """[rows]: a bias for each sum."""
+        """[rows]"""
         assert self.bias is not None
         filled = np.zeros((self.groups, self.padded_outputs), dtype=np.int64)
         filled[:, : self.outputs // self.groups] = self.bias.reshape(self.groups, -1)
@@ -218,28 +250,23 @@ class DotStep(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DepthwiseStep(Step):
-    """Convolution of each channel by itself.
+class DepthwiseStep(ConvolutionStep):
+    """Each channel by itself.
 
-    order   of the weights, for lines of pixels; None: [rows][columns][channels], for each pixel by itself
-    taps    the type of the taps that the kernels read
-    offset  what is added to each code of the source as it is copied
-    bias    [channels] or None; the offset's part is in it
+    order  of the weights, for lines of pixels; None: [rows][columns][channels], for each pixel by itself
     """
 
-    order: WeightOrder | None
-    taps: CType
-    offset: int
+    kind: ClassVar[str] = "depthwise"
+
     parts: tuple[DepthwisePart, ...]
-    weight_type: CType
-    bias: Codes | None
-    sums: CType
-    products: CType
 
     @property
-    def images(self) -> tuple[int, ...]:
-        """[N, C, H, W] of the source."""
-        return self.source.shape
+    def report(self) -> str:
+        return f"depthwise, {self.types}"
+
+    @property
+    def copies(self) -> bool:
+        return self.order is not None
 
     @property
     def bands(self) -> int | None:
@@ -247,26 +274,6 @@ class DepthwiseStep(Step):
             return None
         (part,) = self.parts
         return _pixels(self.result) if part.image is None else len(part.rows)
-
-    @property
-    def report(self) -> str:
-        """How it computes, for the report."""
-        return f"depthwise, {_operands(self)}"
-
-    @property
-    def copies(self) -> bool:
-        """Whether kernels read a copy of the image."""
-        return self.order is not None
-
-    @property
-    def move(self) -> Move:
-        """What is done to codes that are copied for the kernels."""
-        return Move(self.source.type, self.taps, self.offset)
-
-    @property
-    def starts_biased(self) -> bool:
-        """Whether the kernels add the bias."""
-        return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
     def filled_bias(self) -> Codes:
@@ -283,6 +290,8 @@ class PoolStep(Step):
     factors  [pixels of the result]: what each sum is multiplied by, or None
     """
 
+    kind: ClassVar[str] = "pool"
+
     window: Window
     is_max: bool
     sums: CType
@@ -294,13 +303,14 @@ class PoolStep(Step):
 
     @property
     def report(self) -> str:
-        """How it computes, for the report."""
         return f"{'maximum' if self.is_max else 'sum'} in {self.sums.bits} bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapStep(Step):
     """Stages alone, element by element."""
+
+    kind: ClassVar[str] = "map"
 
     @property
     def bands(self) -> int:
@@ -315,6 +325,8 @@ class CopyStep(Step):
     offset, source_offset                  of the first element written, and of the first one read
     fill                                   what the whole result becomes before that, if anything
     """
+
+    kind: ClassVar[str] = "copy"
 
     sizes: tuple[int, ...]
     source_strides: tuple[int, ...]
@@ -342,8 +354,3 @@ def _pixels(result: Tensor) -> int:
     """Of all images of a tensor that lies channels last."""
     n, _, height, width = result.shape
     return n * height * width
-
-
-def _operands(step: DotStep | DepthwiseStep) -> str:
-    phases = f", {len(step.parts)} phases" if len(step.parts) > 1 else ""
-    return f"{step.source.type.short} x {step.weight_type.described}, sums in {step.sums.bits} bits{phases}"

@@ -15,7 +15,8 @@ from pefslc.targets.c.ctype import INT16, INT32, INT64, WEIGHT, CType
 
 __all__ = [
     "CACHE_LINE", "INT16", "INT32", "INT64", "WEIGHT", "Buffer", "CType", "Layout", "Place", "Tensor",
-    "checked_elements", "dtype_of", "narrowest", "narrowest_signed", "natural_layout", "same_order", "sum_type",
+    "checked_elements", "dtype_of", "narrowest", "narrowest_signed", "natural_layout", "round_up", "same_order",
+    "scratch", "sum_type",
 ]  # fmt: skip
 
 CACHE_LINE = 64  # bytes: what a vector of AVX-512 reads as one, and processors take from each other
@@ -45,6 +46,11 @@ def narrowest_signed(data: NDArray[np.int64]) -> CType:
 def sum_type(low: int, high: int) -> CType:
     """The type in which to compute numbers in [low, high]."""
     return INT32 if INT32.holds(low, high) else INT64
+
+
+def round_up(count: int, multiple: int) -> int:
+    """The first multiple that is not less."""
+    return -(-count // multiple) * multiple
 
 
 class Layout(Enum):
@@ -129,6 +135,11 @@ class Tensor:
             found[axis] = distance
             distance *= self.shape[axis]
         return tuple(found)
+
+
+def scratch(suffix: str, kind: CType, elements: int) -> Buffer:
+    """A buffer of the step that is being made: the planner puts the step's number before its name."""
+    return Buffer(suffix, Place.ARENA, kind, elements)
 
 
 def checked_elements(shape: Shape, at: Origin) -> int:

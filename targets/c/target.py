@@ -11,7 +11,7 @@ from typing import ClassVar
 from pefslc.analysis.limits import TargetLimits
 from pefslc.artifacts.costs import Costs, MemoryBlock, MemorySize, PartCost, Timeline
 from pefslc.artifacts.footprint import CompiledSize, Footprint
-from pefslc.artifacts.sidecar import JsonObject, Sidecar
+from pefslc.artifacts.sidecar import Json, JsonObject, Sidecar
 from pefslc.ir.batch import batch_of, with_batch
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.arena import Arena, plan_arena
@@ -19,7 +19,8 @@ from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
 from pefslc.targets.c.ctype import WHERE_WIDE
-from pefslc.targets.c.emit import Emitted, emit, interface
+from pefslc.targets.c.emit import Emitted, emit
+from pefslc.targets.c.interface import Interface, interface_of
 from pefslc.targets.c.naming import model_prefix, weights_file
 from pefslc.targets.c.options import BINARY, COptions
 from pefslc.targets.c.plan import plan_program
@@ -27,7 +28,7 @@ from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.starter import starter_files
-from pefslc.targets.c.steps import DotStep, Program
+from pefslc.targets.c.steps import ConvolutionStep, Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
@@ -37,8 +38,6 @@ _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
 _NOTHING_TO_PACK = (
     "--pack packs nothing here: it takes weights of 2 to 7 bits, read as bytes, of layers not depthwise nor grouped"
 )
-
-_EMITTER = "C target 1"  # named in the files; the compiler's version is in the sidecar, so that goldens survive it
 
 
 class CTarget(COptions):
@@ -62,15 +61,30 @@ class CTarget(COptions):
         arena = plan_arena(program, self.memory, inputs=_has_places(rows, self.memory))
         if options.observe is not None:
             options.observe(Stage("plan", plan_text(program, arena)))
-        prefix = model_prefix(graph.name)
-        arguments = interface(graph, plan_program(graph, cpu) if rows > 1 else program, arena, prefix)
-        emitted = emit(graph, program, arena, prefix, _EMITTER, self, arguments, rows)
-        files = {**emitted.files, **starter_files(graph, arguments, prefix, _EMITTER, self, emitted)}
-        constant_bytes = emitted.constant_bytes
-        binary = self.weights == BINARY
-        handed = {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"} if binary else {}
-        details: JsonObject = {
-            "function": f"{prefix}_run",
+        of_all_rows = plan_program(graph, cpu) if rows > 1 else program
+        interface = interface_of(graph, of_all_rows, arena, model_prefix(graph.name), self)
+        emitted = emit(program, arena, interface, self, rows)
+        footprint = _footprint(arena, interface, emitted)
+        sources = [f"{interface.prefix}.c"]
+        if self.weights == BINARY:  # in C, the weights are no code
+            sources.append(f"{interface.prefix}_weights.c")
+        measure = partial(compiled_size, emitted.files, sources, cpu.compiler)
+        how = program.implementation
+        return Emission(
+            {**emitted.files, **starter_files(graph, interface, self, emitted)},
+            self._details(program, arena, interface, emitted, rows),
+            {name: OpReport(how[name]) for op in graph.ops if (name := op.result.name) in how},
+            tuple(self._notes(program, interface, emitted, footprint, rows)),
+            costs=partial(_costs, program, arena, emitted.step_bytes, footprint, measure),
+            functions={f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in interface.arg_maxes},
+        )
+
+    def _details(self, program: Program, arena: Arena, interface: Interface, emitted: Emitted, rows: int) -> JsonObject:
+        """What the sidecar says of the files."""
+        prefix = interface.prefix
+        places = {a.name: place.name for a, place in interface.places}
+        details: dict[str, Json] = {
+            "function": interface.run.name,
             "header": f"{prefix}.h",
             "sources": [f"{prefix}.c", f"{prefix}_weights.c"],
             "cpu": self.cpu,
@@ -78,7 +92,7 @@ class CTarget(COptions):
             "memory": self.memory,
             "pack": self.pack,
             "arena_bytes": arena.bytes,
-            "constant_bytes": constant_bytes,
+            "constant_bytes": emitted.constant_bytes,
             "macs": program.macs * rows,
             "arguments": [
                 {
@@ -87,51 +101,36 @@ class CTarget(COptions):
                     "direction": "input" if a.is_input else "output",
                     "type": str(a.tensor.type),
                     "shape": list(a.tensor.shape),
-                    **({} if a.slot is None else {"place": f"{prefix}_{a.name}_place"}),
+                    **({"place": places[a.name]} if a.name in places else {}),
                 }
-                for a in arguments
+                for a in interface.arguments
             ],
-            **handed,
         }
-        if emitted.arg_maxes:
-            records: list[JsonObject] = [
-                {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in emitted.arg_maxes
+        if self.weights == BINARY:
+            details |= {"weights_file": weights_file(prefix), "set_weights": f"{prefix}_set_weights"}
+        if interface.arg_maxes:
+            details["arg_max"] = [
+                {"output": f.onnx_name, "function": f.name, "indices": f.results} for f in interface.arg_maxes
             ]
-            details = {**details, "arg_max": records}
-        functions = {f.onnx_name: f"{f.name} computes of them {f.text}, exactly" for f in emitted.arg_maxes}
-        ops: Mapping[str, OpReport] = {
-            op.result.name: OpReport(program.implementation[op.result.name])
-            for op in graph.ops
-            if op.result.name in program.implementation
-        }
-        ram = {"arena": arena.bytes}
-        for a in arguments:
-            if a.slot is not None:
-                continue
-            what = "inputs" if a.is_input else "outputs"
-            ram[what] = ram.get(what, 0) + a.elements * a.tensor.type.bytes
-        footprint = Footprint(ram, constant_bytes)
-        notes: tuple[str, ...] = (
-            f"{program.macs * rows:,} MACs",
-            f"{constant_bytes:,} bytes of constants{_more_where_wide(emitted)}{_handed_over(emitted.files, prefix)}"
-            f"{out_of_proportion(program, emitted.step_bytes)}",
-            footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else ""),
-        )
-        if self.pack and not any(isinstance(step, DotStep) and step.packed for step in program.steps):
-            notes += (_NOTHING_TO_PACK,)
-        placed = [a for a in arguments if a.slot is not None]
-        if placed:
-            names = ", ".join(f"{prefix}_{a.name}_place" for a in placed)
-            held = sum(a.elements * a.tensor.type.bytes for a in placed)
-            notes += (f"the arena has room for the inputs, at {names}: arrays of their own take {held:,} bytes more",)
+        return details
+
+    def _notes(
+        self, program: Program, interface: Interface, emitted: Emitted, footprint: Footprint, rows: int
+    ) -> Iterator[str]:
+        """What a user is told."""
+        yield f"{program.macs * rows:,} MACs"
+        handed_over = _handed_over(emitted.files, interface.prefix)
+        remark = out_of_proportion(program, emitted.step_bytes)
+        yield f"{emitted.constant_bytes:,} bytes of constants{_more_where_wide(emitted)}{handed_over}{remark}"
+        yield footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else "")
+        if self.pack and not any(isinstance(step, ConvolutionStep) and step.packed for step in program.steps):
+            yield _NOTHING_TO_PACK
+        if interface.places:
+            names = ", ".join(place.name for _, place in interface.places)
+            held = sum(a.bytes for a, _ in interface.places)
+            yield f"the arena has room for the inputs, at {names}: arrays of their own take {held:,} bytes more"
         if self.emit_main:
-            notes += (
-                "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS",
-            )
-        sources = [f"{prefix}.c", *([f"{prefix}_weights.c"] if binary else [])]  # in C, the weights are no code
-        measure = partial(compiled_size, emitted.files, sources, cpu.compiler)
-        costs = partial(_costs, program, arena, emitted.step_bytes, footprint, measure)
-        return Emission(files, details, ops, notes, costs=costs, functions=functions)
+            yield "in its folder, `make test` runs it here and `make qemu` on an emulated Cortex-M: both print PASS"
 
     def runner(self, folder: Path, sidecar: Sidecar) -> CRunner:
         """The emitted C, compiled with the system's compiler. Raises CompileError when there is none."""
@@ -141,6 +140,16 @@ class CTarget(COptions):
 def _has_places(rows: int, memory: str) -> bool | None:
     """Whether inputs lie in the arena, None: where that costs nothing. Never in one that several rows share."""
     return False if rows > 1 else True if memory == SMALL else None
+
+
+def _footprint(arena: Arena, interface: Interface, emitted: Emitted) -> Footprint:
+    """Inputs that have a place in the arena take no memory of their own."""
+    ram = {"arena": arena.bytes}
+    for a in interface.arguments:
+        if a.slot is None:
+            what = "inputs" if a.is_input else "outputs"
+            ram[what] = ram.get(what, 0) + a.bytes
+    return Footprint(ram, emitted.constant_bytes)
 
 
 def _costs(

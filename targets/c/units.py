@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.stages import AddStage, MultiplyStage
-from pefslc.targets.c.steps import DepthwiseStep, DotStep, MapStep, PoolStep, Step
+from pefslc.targets.c.steps import ConvolutionStep, DepthwiseStep, DotStep, MapStep, PoolStep, Step
 from pefslc.targets.c.taps import Gather
 
 __all__ = ["Units", "distances", "units_of"]
@@ -96,7 +96,7 @@ def distances(step: Step) -> dict[str, int]:
 
 
 def _copies_images(step: Step) -> bool:
-    return isinstance(step, DotStep | DepthwiseStep) and any(part.image is not None for part in step.parts)
+    return isinstance(step, ConvolutionStep) and any(part.image is not None for part in step.parts)
 
 
 def _dot_units(step: DotStep) -> Units:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from integer_graphs import GraphBuilder
+from pefslc.targets.c.certificates import most_halved, most_paired
 from pefslc.targets.c.cpus import BLOCKS, QUADS, ROWS, WORDS, WeightOrder, cpu_named
-from pefslc.targets.c.dots import most_halved, most_paired, packed_weights
+from pefslc.targets.c.dots import packed_weights
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.storage import CType

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from integer_graphs import GraphBuilder, random_inputs
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
+from pefslc.targets.c.certificates import most_chained
 from pefslc.targets.c.cpus import CPUS, cpu_named
-from pefslc.targets.c.dots import most_chained
 from pefslc.targets.c.kernels import KERNELS
 from pefslc.targets.c.taps import TapView
 from pefslc.targets.c.target import CTarget
