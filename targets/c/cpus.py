@@ -92,6 +92,9 @@ class Cpu:
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
     sums          that its registers hold: pixels * blocks, at most
+    registers     of vectors: they hold the sums, the taps of all pixels or the weights of all blocks, whichever are fewer,
+                  one of the others, and a product; 0: `sums` alone tells what they hold
+    per_block     registers that the sums of a pixel take
     multiplies    in a cycle
     loads         in a cycle
     latency       cycles from a sum to the next into the same register
@@ -132,6 +135,8 @@ class Cpu:
     pixels: int = 4
     blocks: int = 4
     sums: int = 16
+    registers: int = 0
+    per_block: int = 1
     multiplies: int | Fraction = 1
     loads: int = 1
     latency: int = 1
@@ -214,11 +219,11 @@ def _with_neon(name: str, summary: str, *compiler: str) -> Cpu:
 def _with_ymm(name: str, summary: str) -> Cpu:
     """16 registers of 8 sums. vpmaddwd multiplies pairs of int16_t; vpmaddubsw pairs of bytes, where that is exact."""
     bytes_of_two = Cpu(
-        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, sums=4, multiplies=1, loads=2,
+        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, registers=16, per_block=2, multiplies=1, loads=2,
         latency=2, alignment=4, copies_image=True, cache=40 << 10, taps=_U8,
     )  # fmt: skip
     return Cpu(
-        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
+        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, registers=16, multiplies=1, loads=2,
         latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, lanes=32,
         narrow=bytes_of_two,
     )  # fmt: skip
@@ -262,7 +267,8 @@ CPUS = (
         outputs=8,
         pixels=6,
         blocks=6,
-        sums=6,
+        registers=16,
+        per_block=2,
         multiplies=1,
         loads=2,
         latency=2,

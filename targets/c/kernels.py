@@ -104,8 +104,8 @@ def _is_chained(task: Sums) -> bool:
 
 
 def _is_paired_in_registers(task: Sums) -> bool:
-    """Whose sums of 16 bits and of 32 are in 16 registers, two for each pixel and block."""
-    return isinstance(task, Dot) and task.paired > 0 and task.pixels * task.blocks <= 4
+    """Whose sums of 16 bits are in 16 registers, two for each pixel and block, while they grow."""
+    return isinstance(task, Dot) and task.paired > 0 and task.pixels * task.blocks <= 6
 
 
 def _is_not_paired_in_registers(task: Sums) -> bool:
