@@ -69,7 +69,7 @@ def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
 
 
 def _fits(cpu: Cpu, pixels: int, weights: int) -> bool:
-    """Whether registers hold what a step over the taps needs at one time, of so many pixels and registers of weights."""
+    """Whether the registers hold what a step over the taps needs, of so many pixels and registers of weights."""
     return not cpu.registers or pixels * weights + min(pixels, weights) + 2 <= cpu.registers
 
 
