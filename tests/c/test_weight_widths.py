@@ -14,6 +14,7 @@ import pytest
 from pefslc.targets.c.cpus import BLOCKS, CPUS, PAIRS, ROWS, TAPS, Cpu, WeightOrder, cpu_named
 from pefslc.targets.c.ctype import CType
 from pefslc.targets.c.target import CTarget
+from pefslc.targets.c.tiles import tile
 from pefslc.targets.protocol import TargetOptions
 
 _WIDTHS = (("", "_of_16"), ("-mavx512vnni -mavx512f", "_of_8"))
@@ -72,6 +73,8 @@ def test_what_has_one_width_stays_so(options, build_graph, tmp_path: Path) -> No
         ({"order": BLOCKS, "outputs": 32, "blocks": 3}, "blocks must be"),
         ({"pixels": 0}, "at least 1"),
         ({"latency": 0}, "at least 1"),
+        ({"per_block": 0}, "at least 1"),
+        ({"registers": 6}, "registers must hold"),
         ({"multiplies": 0}, "multiplies must be"),
         ({"depthwise": PAIRS}, "depthwise must be"),
         ({"taps": CType(32, True)}, "taps must have"),
@@ -91,3 +94,13 @@ def test_one_output_more_is_refused_in_each_row_of_blocks() -> None:
         if cpu.order.outputs > 1:
             with pytest.raises(ValueError, match="outputs must be a multiple"):
                 replace(cpu_named(cpu.name), outputs=cpu.outputs + 1)
+
+
+@pytest.mark.parametrize("cpu", [cpu for row in CPUS for cpu in (row, row.narrow) if cpu is not None and cpu.registers])
+def test_no_kernel_needs_more_registers_than_there_are(cpu: Cpu) -> None:
+    for pixels in range(1, 20):
+        for blocks in range(1, 12):
+            together, outputs = tile(cpu, pixels, blocks, weights=288)
+            of_weights = outputs * cpu.per_block
+            sums, operands, product = together * of_weights, min(together, of_weights) + 1, 1
+            assert sums + operands + product <= cpu.registers
