@@ -50,11 +50,18 @@
 #endif
 
 /* sum += product, of vectors of an x86-64: `add` is the intrinsic, `name` the instruction. gcc would put off the additions of
- * many products, and then has no register left for them. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX__)
-#define PEFSLC_PLUS(sum, product, add, name) __asm__("v" name " {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(product))
-#elif defined(__GNUC__) && !defined(__clang__)
-#define PEFSLC_PLUS(sum, product, add, name) __asm__(name " {%1, %0|%0, %1}" : "+x"(sum) : "x"(product))
+ * many products, and then has no register left for them. A product that may change costs no copies of sums. */
+#if defined(__GNUC__) && !defined(__clang__)
+#ifdef __AVX__
+#define PEFSLC_ADDITION(name) "v" name " {%1, %0, %0|%0, %0, %1}"
+#else
+#define PEFSLC_ADDITION(name) name " {%1, %0|%0, %1}"
+#endif
+#define PEFSLC_PLUS(sum, product, add, name)                                                                           \
+    do {                                                                                                               \
+        __typeof__(sum) pefslc_product = product;                                                                      \
+        __asm__(PEFSLC_ADDITION(name) : "+x"(sum), "+x"(pefslc_product));                                              \
+    } while (0)
 #else
 #define PEFSLC_PLUS(sum, product, add, name) (sum = add(sum, product))
 #endif
