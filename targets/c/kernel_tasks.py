@@ -44,19 +44,11 @@ class _Task(ABC):
         """Of the C function."""
 
     @property
-    def signature(self) -> str:
-        """The head of the C function."""
-        return f"PEFSLC_INLINE void {self.name}({self.parameters})"
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share: smaller, and no slower if its loop is of intrinsics."""
-        return f"PEFSLC_SHARED void {self.name}({self.parameters})"
-
-    @property
-    def only_signature(self) -> str:
-        """The same for one that knows the numbers of its calls."""
-        return f"PEFSLC_ONE void {self.name}({self.parameters})"
+    def prototype(self) -> str:
+        """The head of the C function, behind what fixed.h has for it: PEFSLC_INLINE, where compilers make the vectors;
+        PEFSLC_SHARED, which is smaller, and no slower for a loop of intrinsics; PEFSLC_ONE.
+        """
+        return f"void {self.name}({self.parameters})"
 
     def product(self, tap: str, weight: str) -> str:
         """The C expression of a product."""
