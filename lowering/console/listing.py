@@ -108,7 +108,11 @@ def _show_target(name: str, *, as_json: bool) -> None:
         print_json(target_json(target, limits, stages_of(target), options))
         return
     print(f"{target.name}: {target.summary}\n")
-    print(f"sums of at most {limits.accumulator_bits} bits: {limits.accumulator_name}")
+    if limits.splits_sums:
+        wider = "wider ones are made of several words, exactly, where a way is proved"
+        print(f"sums of {limits.accumulator_bits} bits: {limits.accumulator_name}; {wider}")
+    else:
+        print(f"sums of at most {limits.accumulator_bits} bits: {limits.accumulator_name}")
     if limits.native_format is not None:
         print(f"native arithmetic, for float models: {limits.native_format}")
     if stages := stages_of(target):

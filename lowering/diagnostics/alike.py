@@ -11,6 +11,8 @@ __all__ = ["alike"]
 def alike(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name that is the same but for case and punctuation, else the one most like it; None without one.
 
+    + is no punctuation, but plus: of cortex-m0 and cortex-m0plus, cortex-m0+ means the second.
+
     cutoff  difflib's ratio, from which on two names are alike
     """
     plain = {_plain(other): other for other in known}
@@ -21,4 +23,4 @@ def alike(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())
+    return "".join(c for c in name.casefold().replace("+", "plus") if c.isalnum())

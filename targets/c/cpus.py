@@ -92,6 +92,9 @@ class Cpu:
     pixels        that one kernel computes, at most
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
     sums          that its registers hold: pixels * blocks, at most
+    registers     of vectors, which hold all sums, the taps or the weights of a step (whichever take fewer), one of the
+                  others and a product; 0: `sums` alone counts
+    per_block     registers that the sums of one pixel take, and the weights
     multiplies    in a cycle
     loads         in a cycle
     latency       cycles from a sum to the next into the same register
@@ -132,6 +135,8 @@ class Cpu:
     pixels: int = 4
     blocks: int = 4
     sums: int = 16
+    registers: int = 0
+    per_block: int = 1
     multiplies: int | Fraction = 1
     loads: int = 1
     latency: int = 1
@@ -159,10 +164,12 @@ class Cpu:
             "outputs must be a multiple of order.outputs": self.outputs < 1 or self.outputs % unit,
             "blocks must be a multiple of outputs / order.outputs": self.blocks < 1
             or self.blocks * unit % max(self.outputs, 1),
-            "pixels, sums, loads, latency and alignment must be at least 1": min(
-                self.pixels, self.sums, self.loads, self.latency, self.alignment
+            "pixels, sums, per_block, loads, latency and alignment must be at least 1": min(
+                self.pixels, self.sums, self.per_block, self.loads, self.latency, self.alignment
             )
             < 1,
+            "registers must hold what a pixel and `outputs` need": self.registers > 0
+            and self.registers < self.outputs // unit * self.per_block + 3,
             "multiplies must be more than 0": self.multiplies <= 0,
             f"no kernel reads weights as {self.order.name}: order must be one of this module": self.order
             not in DOT_ORDERS,
@@ -214,11 +221,11 @@ def _with_neon(name: str, summary: str, *compiler: str) -> Cpu:
 def _with_ymm(name: str, summary: str) -> Cpu:
     """16 registers of 8 sums. vpmaddwd multiplies pairs of int16_t; vpmaddubsw pairs of bytes, where that is exact."""
     bytes_of_two = Cpu(
-        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, sums=4, multiplies=1, loads=2,
-        latency=2, alignment=4, copies_image=True, cache=40 << 10, taps=_U8,
+        name=name, summary=summary, order=BLOCKS, outputs=16, pixels=6, blocks=4, registers=16, per_block=2,
+        multiplies=1, loads=2, latency=2, alignment=4, copies_image=True, cache=40 << 10, taps=_U8,
     )  # fmt: skip
     return Cpu(
-        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, sums=12, multiplies=1, loads=2,
+        name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, registers=16, multiplies=1, loads=2,
         latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, lanes=32,
         narrow=bytes_of_two,
     )  # fmt: skip
@@ -262,7 +269,8 @@ CPUS = (
         outputs=8,
         pixels=6,
         blocks=6,
-        sums=6,
+        registers=16,
+        per_block=2,
         multiplies=1,
         loads=2,
         latency=2,

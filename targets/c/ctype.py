@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["INT16", "INT32", "INT64", "WEIGHT", "CType"]
+__all__ = ["INT16", "INT32", "INT64", "WEIGHT", "WHERE_WIDE", "CType"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,8 +20,13 @@ class CType:
 
     @property
     def short(self) -> str:
-        """For names and reports: s8, u16."""
-        return f"{'s' if self.signed else 'u'}{self.bits}"
+        """For names: s8, u16, and w8 for what is wider on some processors."""
+        return f"{'w' if self.alias else 's' if self.signed else 'u'}{self.bits}"
+
+    @property
+    def described(self) -> str:
+        """For reports, the same of its codes."""
+        return f"{replace(self, alias='').short} (s16 {WHERE_WIDE})" if self.alias else self.short
 
     @property
     def bytes(self) -> int:
@@ -37,3 +42,4 @@ INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those
+WHERE_WIDE = "on x86 without VNNI"  # by fixed.h

@@ -10,7 +10,8 @@ from textwrap import wrap
 from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.calls import most_of_a_call, portions
-from pefslc.targets.c.cpus import FAST
+from pefslc.targets.c.cpus import FAST, SMALL
+from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.dispatch import VARIANTS
 from pefslc.targets.c.interface import Interface
 from pefslc.targets.c.kernel_tasks import moves_of, sums_of
@@ -35,11 +36,14 @@ _COMMENT_WIDTH = 110
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all; context: what templates know."""
+    """files: by name; step_bytes: of each step's constants, `constant_bytes` of all, and at most, where weights are
+    wide; context: what templates know.
+    """
 
     files: dict[str, bytes]
     step_bytes: tuple[int, ...]
     constant_bytes: int
+    most_constant_bytes: int
     context: Mapping[str, object]
 
 
@@ -52,6 +56,7 @@ def emit(program: Program, arena: Arena, interface: Interface, options: COptions
     functions = [step_function(prefix, i, step, arena.overlaid(step)) for i, step in enumerate(program.steps)]
     constants = [c for f in functions for c in f.constants] + [c for f in interface.arg_maxes for c in f.constants]
     constant_bytes = sum(c.bytes for c in constants)
+    most_constant_bytes = sum(c.most_bytes for c in constants)
     parts = portions(program, options.steps) if options.steps else []
     binary = binary_weights(constants) if options.weights == BINARY else None
     context = {
@@ -64,12 +69,15 @@ def emit(program: Program, arena: Arena, interface: Interface, options: COptions
         "arena": arena,
         "arena_line": CACHE_LINE if _wants_lines(program, constants, options) else 0,
         "caller_arena": options.caller_arena,
+        "small": options.memory == SMALL,
         "binary": binary,
         "alignment": ALIGNMENT,
         "macs": program.macs * rows,
         "rows": rows,
         "constants": constants,
         "constant_bytes": constant_bytes,
+        "most_constant_bytes": most_constant_bytes,
+        "where_wide": WHERE_WIDE,
         "functions": functions,
         "sums": sums_of(program),
         "kernels_for": kernels_for,
@@ -107,7 +115,8 @@ def emit(program: Program, arena: Arena, interface: Interface, options: COptions
     if options.dispatch:
         files[f"{prefix}_dispatch.c"] = rendered("dispatch.j2")
     files[f"{prefix}_fixed.h"] = (TEMPLATES / "fixed.h").read_bytes()
-    return Emitted(files, tuple(sum(c.bytes for c in f.constants) for f in functions), constant_bytes, context)
+    step_bytes = tuple(sum(c.bytes for c in f.constants) for f in functions)
+    return Emitted(files, step_bytes, constant_bytes, most_constant_bytes, context)
 
 
 def _wants_lines(program: Program, constants: Sequence[ConstantArray], options: COptions) -> bool:

@@ -49,6 +49,16 @@
 #define PEFSLC_APART ((void)0)
 #endif
 
+/* sum += product, of vectors of an x86-64: `add` is the intrinsic, `name` the instruction. gcc would put off the additions of
+ * many products, and then has no register left for them. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX__)
+#define PEFSLC_PLUS(sum, product, add, name) __asm__("v" name " {%1, %0, %0|%0, %0, %1}" : "+x"(sum) : "x"(product))
+#elif defined(__GNUC__) && !defined(__clang__)
+#define PEFSLC_PLUS(sum, product, add, name) __asm__(name " {%1, %0|%0, %1}" : "+x"(sum) : "x"(product))
+#else
+#define PEFSLC_PLUS(sum, product, add, name) (sum = add(sum, product))
+#endif
+
 /* Functions whose rows of taps are short: wide vectors would take longer to add up than to multiply. */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8 && defined(__AVX512F__)
 #define PEFSLC_SHORT __attribute__((noinline, target("prefer-vector-width=256")))

@@ -88,7 +88,7 @@ class Interface:
 
 def interface_of(graph: Graph, program: Program, arena: Arena, prefix: str, options: COptions) -> Interface:
     """Of the graph and the program that computes all its rows."""
-    arguments = tuple(_arguments(graph, program, arena))
+    arguments = tuple(_arguments(graph, program, arena, prefix))
     result = "int " if options.weights == BINARY else "void "
     working_memory = (Parameter(f"{prefix}_arena *", "arena"),) if options.caller_arena else ()
     parameters = (*working_memory, *(a.parameter for a in arguments))
@@ -111,8 +111,8 @@ def interface_of(graph: Graph, program: Program, arena: Arena, prefix: str, opti
     )
 
 
-def _arguments(graph: Graph, program: Program, arena: Arena) -> list[Argument]:
-    names = Names()
+def _arguments(graph: Graph, program: Program, arena: Arena, prefix: str) -> list[Argument]:
+    names = Names(prefix)
     found = []
     for i, tensor in zip(graph.inputs, program.inputs, strict=True):
         name, slot = names.unique(i.name, "input"), arena.slots.get(tensor.buffer.name)

@@ -232,6 +232,7 @@ def sums_of(program: Program) -> tuple[Sums, ...]:
         if isinstance(step, DotStep):
             for part in step.parts:
                 found.update(dict.fromkeys(Dot.called(step, part, chunk.blocks) for chunk in part.chunks))
+    assert len({task.name for task in found}) == len(found), "a name says what the function depends on"
     return tuple(found)
 
 

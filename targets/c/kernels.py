@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pefslc.targets.c.cpus import DEPTHWISE_ORDERS, DOT_ORDERS, ROWS_OF_16
+from pefslc.targets.c.ctype import INT16, INT32, CType
 from pefslc.targets.c.kernel_tasks import DepthwiseLine, Dot, Sums, sums_of
 from pefslc.targets.c.steps import Program
 
@@ -72,6 +73,13 @@ def _has_few_taps(task: Sums) -> bool:
     return task.kernel[0] * task.kernel[1] <= 9
 
 
+def _has_few_taps_of_words(task: Sums) -> bool:
+    """Whose weights, as pairs of words, stay in registers."""
+    if not isinstance(task, DepthwiseLine) or task.kernel[0] * task.kernel[1] > 10:
+        return False
+    return task.taps == INT16 and task.weights == CType(8, signed=True) and task.sums == INT32
+
+
 def _fits_thumb1(task: Sums) -> bool:
     return isinstance(task, Dot) and _is_of_bytes(task) and (task.pixels, task.blocks) in ((2, 2), (1, 4), (1, 2))
 
@@ -104,8 +112,8 @@ def _is_chained(task: Sums) -> bool:
 
 
 def _is_paired_in_registers(task: Sums) -> bool:
-    """Whose sums of 16 bits and of 32 are in 16 registers, two for each pixel and block."""
-    return isinstance(task, Dot) and task.certificate.paired > 0 and task.pixels * task.blocks <= 4
+    """Whose sums of 16 bits are in 16 registers, two for each pixel and block, while they grow."""
+    return isinstance(task, Dot) and task.certificate.paired > 0 and task.pixels * task.blocks <= 6
 
 
 def _is_not_paired_in_registers(task: Sums) -> bool:
@@ -149,6 +157,8 @@ KERNELS = (
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
     Kernel("helium", "depthwise", _HELIUM, ("arm_mve.h",), accepts=_is_of_bytes),
     Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
+    Kernel("avx2", "depthwise_taps", "defined(__AVX2__)", ("immintrin.h",), accepts=_has_few_taps_of_words),
+    Kernel("sse2", "depthwise_taps", "defined(__SSE2__)", ("emmintrin.h",), accepts=_has_few_taps_of_words),
     Kernel("neon", "depthwise_taps", _NEON, ("arm_neon.h",), accepts=_has_few_taps),
     Kernel("few_registers", "depthwise", _FEW_REGISTERS),
     Kernel("portable", "depthwise", ""),

@@ -11,7 +11,8 @@ __all__ = ["Names", "comment_text", "identifier", "model_prefix", "weights_file"
 
 _LONGEST = 40
 _LONGEST_COMMENT = 100
-_OURS = re.compile(r"arena$|working_memory$|row$|step\d|dot_|mem|str|pefslc|.*_t$")
+_OURS = re.compile(r"arena$|arrays$|working_memory$|row$|step(\d|$)|dot_|mem|str|pefslc|.*_t$")
+_OF_A_MODEL = re.compile(r"(\d+_.*|arena|arrays|constants|run|set_weights|step)$")  # behind its prefix
 
 # C99 and C++20 keywords and alternative tokens: the header is read by both.
 _KEYWORDS = frozenset(
@@ -54,7 +55,9 @@ def model_prefix(name: str) -> str:
     """The prefix of everything that a model's C files define, and the stem of their names."""
     prefix = not_a_device(identifier(name, "model"))
     # A model named x_weights would write a file of model x; x_head.c and x_pictures.c are of its few-shot system.
-    reserved = prefix.lower() in _SYSTEM_HEADERS or prefix.endswith(("_", "_weights", "_fixed", "_head", "_pictures"))
+    # What keeps FIXED.h from being read twice would keep FIXED_fixed.h, that of each model, from being read.
+    ours = ("_", "_weights", "_values", "_fixed", "_head", "_pictures")
+    reserved = prefix.lower() in (*_SYSTEM_HEADERS, "fixed") or prefix.lower().endswith(ours)
     return f"{prefix.rstrip('_')}_model" if reserved else prefix
 
 
@@ -75,15 +78,19 @@ class Names:
     """Parameter names of one function, unique whatever the case, in the order in which they are asked for.
 
     Lower case, because macros are not; none that the emitted source uses itself.
+
+    prefix  of the model
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self._prefix = f"{prefix}_"
         self._taken: set[str] = set()
 
     def unique(self, name: str, fallback: str) -> str:
         """`identifier(name)` in lower case, numbered from the second on."""
         base = identifier(name, fallback).lower()
-        if base in _KEYWORDS or _OURS.match(base):
+        of_model = base.startswith(self._prefix) and _OF_A_MODEL.match(base.removeprefix(self._prefix))
+        if base in _KEYWORDS or _OURS.match(base) or of_model:
             base = f"{fallback}_{base}"
         found = base
         count = 1

@@ -45,6 +45,11 @@ class ConstantArray:
     def bytes(self) -> int:
         return int(self.data.size) * self.type.bytes
 
+    @property
+    def most_bytes(self) -> int:
+        """Where weights are wide."""
+        return self.bytes * (2 if self.type.alias else 1)
+
 
 @dataclass
 class LineWriter:

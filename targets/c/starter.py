@@ -49,7 +49,7 @@ def starter_files(graph: Graph, interface: Interface, options: COptions, emitted
         return {}
     prefix = interface.prefix
     compared = [_Compared(a.name, f"{prefix}_{a.name.upper()}_SIZE", a.elements) for a in interface.outputs]
-    compared += [_Compared(f"{f.argument}_arg_max", str(f.results), f.results) for f in interface.arg_maxes]
+    compared += [_Compared(f"{f.argument}_ARG_MAX", str(f.results), f.results) for f in interface.arg_maxes]
     context = {
         **emitted.context,
         "compared": compared,
@@ -113,7 +113,7 @@ def _golden_vector(graph: Graph, interface: Interface) -> list[ConstantArray]:
             assert output.map is not None
             index = output.function.of_codes(test.outputs[output.name], output.map.scale, output.map.offset)
             assert index is not None
-            name = f"{functions[output.name].argument}_arg_max"
+            name = f"{functions[output.name].argument}_ARG_MAX"
             found.append(array(name, INT32, index.astype(np.int64), output.name))
     return found
 

@@ -194,7 +194,7 @@ class ConvolutionStep(Step, ABC):
     def types(self) -> str:
         """Of what is multiplied and summed, for the report."""
         phases = f", {len(self.parts)} phases" if len(self.parts) > 1 else ""
-        return f"{self.source.type.short} x {self.weight_type.short}, sums in {self.sums.bits} bits{phases}"
+        return f"{self.source.type.short} x {self.weight_type.described}, sums in {self.sums.bits} bits{phases}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
+from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.emit import Emitted, emit
 from pefslc.targets.c.interface import Interface, interface_of
 from pefslc.targets.c.naming import model_prefix, weights_file
@@ -27,12 +28,16 @@ from pefslc.targets.c.plan_text import plan_text
 from pefslc.targets.c.proportion import out_of_proportion
 from pefslc.targets.c.runner import CRunner
 from pefslc.targets.c.starter import starter_files
-from pefslc.targets.c.steps import Program
+from pefslc.targets.c.steps import ConvolutionStep, Program
 from pefslc.targets.protocol import Emission, OpReport, Stage, TargetOptions
 
 __all__ = ["CTarget"]
 
 _LARGE_TEXT = 1 << 24  # some seconds of gcc, and 200 MB of its memory
+
+_NOTHING_TO_PACK = (
+    "--pack packs nothing here: it takes weights of 2 to 7 bits, read as bytes, of layers not depthwise nor grouped"
+)
 
 
 class CTarget(COptions):
@@ -116,8 +121,10 @@ class CTarget(COptions):
         yield f"{program.macs * rows:,} MACs"
         handed_over = _handed_over(emitted.files, interface.prefix)
         remark = out_of_proportion(program, emitted.step_bytes)
-        yield f"{emitted.constant_bytes:,} bytes of constants{handed_over}{remark}"
+        yield f"{emitted.constant_bytes:,} bytes of constants{_more_where_wide(emitted)}{handed_over}{remark}"
         yield footprint.ram_text + ("; the caller supplies the arena" if self.caller_arena else "")
+        if self.pack and not any(isinstance(step, ConvolutionStep) and step.packed for step in program.steps):
+            yield _NOTHING_TO_PACK
         if interface.places:
             names = ", ".join(place.name for _, place in interface.places)
             held = sum(a.bytes for a, _ in interface.places)
@@ -190,6 +197,12 @@ def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
             first=slot.first,
             last=slot.last,
         )
+
+
+def _more_where_wide(emitted: Emitted) -> str:
+    """What the constants take on processors where weights are wider."""
+    most = emitted.most_constant_bytes
+    return f", {most:,} {WHERE_WIDE}" if most > emitted.constant_bytes else ""
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:

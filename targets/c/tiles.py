@@ -46,6 +46,7 @@ def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
         for pixels in range(1, min(cpu.pixels, columns) + 1)
         for together in range(unit, max(min(cpu.blocks, blocks), unit) + 1, unit)
         if pixels * together <= max(cpu.sums, unit)
+        and _fits(cpu, pixels, together * cpu.per_block)
         and (together == unit or columns == 1 or not cpu.cache or together * cpu.order.outputs * weights <= cpu.cache)
     ]
 
@@ -65,6 +66,11 @@ def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
         yield Chunk(0, calls, together, step)
     if rest:
         yield Chunk(calls * step, 1, rest // cpu.order.outputs, rest)
+
+
+def _fits(cpu: Cpu, pixels: int, weights: int) -> bool:
+    """Whether the registers hold what a step over the taps needs, of so many pixels and registers of weights."""
+    return not cpu.registers or pixels * weights + min(pixels, weights) + 2 <= cpu.registers
 
 
 def _cycles(cpu: Cpu, pixels: int, blocks: int) -> Fraction:

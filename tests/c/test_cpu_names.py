@@ -14,7 +14,7 @@ from pefslc.targets.protocol import TargetOptions
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("cortex_m4", "cortex-m4"), ("Cortex-M0+", "cortex-m0"), ("x86_64_v3", "x86-64-v3"), ("RV32", "rv32")],
+    [("cortex_m4", "cortex-m4"), ("Cortex-M0+", "cortex-m0plus"), ("x86_64_v3", "x86-64-v3"), ("RV32", "rv32")],
 )
 def test_a_name_that_is_nearly_right_is_told(name: str, meant: str) -> None:
     with pytest.raises(CompileError, match=f"did you mean {meant}\\?"):

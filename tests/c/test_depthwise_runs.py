@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,14 @@ from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DepthwiseStep
 from pefslc.targets.c.target import CTarget
 
+_CPU_FLAGS = Path("/proc/cpuinfo")
+AVX2 = pytest.param(
+    "x86-64-v3",
+    ("-march=x86-64-v3",),
+    marks=pytest.mark.skipif(
+        not _CPU_FLAGS.is_file() or "avx2" not in _CPU_FLAGS.read_text().split(), reason="this machine has no AVX2"
+    ),
+)
 _PADS = ((1, 1, 1, 1), (0, 0, 0, 0), (2, 3, 0, 1), (0, 1, 2, 3))  # top, left, bottom, right
 
 
@@ -19,7 +29,7 @@ def _of_width(width: int) -> Graph:
     rng = np.random.default_rng(width)
     b = GraphBuilder(f"width{width}")
     outputs = []
-    for channels in (1, 3, 16, 40):
+    for channels in (1, 3, 12, 16, 40):
         x = b.input((2, channels, 4, width), 8, signed=channels == 3)
         for i, pads in enumerate(_PADS):
             kernel = (3, 3) if i % 2 == 0 or width + pads[1] + pads[3] < 3 else (2, 3)
@@ -30,15 +40,15 @@ def _of_width(width: int) -> Graph:
     return b.graph(*outputs)
 
 
-@pytest.mark.parametrize("cpu", ["generic", "x86-64"])
-def test_lines_of_every_length_are_exact(cpu, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("cpu", "flags"), [("generic", ()), ("x86-64", ()), AVX2])
+def test_lines_of_every_length_are_exact(cpu, flags, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     """Also where a run ends in the middle of a line: `steps` computes a few pixels a call."""
     for width in (1, 2, 3, 5, 10, 23):
         bench.add(_of_width(width), CTarget(cpu=cpu, steps=300 if width == 10 else None))
-    bench.check(("-O1", *sanitizer_flags))
+    bench.check(("-O1", *flags, *sanitizer_flags))
 
 
 def test_a_pixel_of_few_channels_is_not_alone() -> None:
     program = plan_program(_of_width(23))
     runs = {step.source.shape[1]: step.parts[0].run for step in program.steps if isinstance(step, DepthwiseStep)}
-    assert runs == {1: 25, 3: 21, 16: 4, 40: 1}
+    assert runs == {1: 25, 3: 21, 12: 5, 16: 4, 40: 1}

@@ -36,6 +36,8 @@ EVIL = [
     "stdint",
     "string",
     "a_weights",
+    "a_VALUES",
+    "FIXED",
     "a",
     "A",
     "memcpy",
@@ -65,7 +67,7 @@ def test_identifiers_keep_plain_names_and_tell_others_apart():  # type: ignore[n
     assert identifier("pefsl_resnet9", "model") == "pefsl_resnet9"
     assert identifier("/layer.1/out-put", "model") == "layer_1_out_put"
     assert len({model_prefix(name) for name in EVIL}) == len(EVIL)
-    names = Names()
+    names = Names("net")
     found = [names.unique(name, "input") for name in (*EVIL, *EVIL)]
     assert len(set(found)) == len(found)
 
@@ -81,6 +83,27 @@ def test_models_with_evil_names_compile_and_link_into_one_program(build_graph, b
     for name in EVIL:
         bench.add(_simple(build_graph, name, input_name=name))
     bench.check(("-O0", "-I", str(bench.folder)))
+
+
+OF_THE_SOURCE = ("net_0_weight", "net_0_bias", "net_arena", "net_arrays", "net_constants", "net_step", "step", "arrays")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weights": "binary"}, {"steps": 500}, {"threads": 2}, {"caller_arena": True, "dispatch": True}],
+    ids=str,
+)
+def test_inputs_may_be_named_as_what_the_source_defines(options, build_graph, cc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    b = build_graph("net")
+    inputs = [b.input((1, 8, 12, 12), name=name) for name in OF_THE_SOURCE]
+    rng = np.random.default_rng(0)
+    sums = [b.conv(x, rng.integers(-9, 10, (8, 8, 3, 3)), rng.integers(1, 9, 8)) for x in inputs]
+    graph = b.graph(*sums)
+    for name, content in CTarget(**options).lower(graph, TargetOptions()).files.items():
+        (tmp_path / name).write_bytes(content)
+    flags = ("-std=c99", "-Wall", "-Wextra", "-Wshadow", "-Werror")
+    for name in sorted(path.name for path in tmp_path.glob("*.c")):
+        subprocess.run([cc, *flags, "-c", name], cwd=tmp_path, check=True)
 
 
 def test_a_layout_made_later_does_not_change_a_waiting_sum(build_graph, bench):  # type: ignore[no-untyped-def]

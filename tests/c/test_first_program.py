@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulators import STRING
 
 import pefslc
 from builders import ModelBuilder, normal
@@ -59,6 +60,13 @@ def run(command: Sequence[str], folder: Path, status: int = 0) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout
+
+
+def refusal(command: Sequence[str], folder: Path) -> str:
+    """What make says as it stops."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr
 
 
 def required(command: str) -> None:
@@ -120,7 +128,17 @@ def test_the_index_of_an_arg_max_is_tested_too(make: str, tmp_path: Path) -> Non
     save(tmp_path, m.save(tmp_path, "classes.onnx"), emit_main=True)
     run([make], tmp_path)
     assert "PASS" in run(["./classes_test"], tmp_path)
-    assert "arg_max[1]" in (tmp_path / "classes_golden.h").read_text()
+    assert "ARG_MAX[1]" in (tmp_path / "classes_golden.h").read_text()
+
+
+def test_an_output_may_be_named_as_the_arg_max_of_another(make: str, tmp_path: Path) -> None:
+    m = ModelBuilder()
+    y = m.node("MatMul", m.quant(m.input([1, 6], "x"), 0.125, 5), m.weight(normal((6, 5), 0.5), 0.25, 4))
+    m.output(m.node("ArgMax", y, axis=1, output="y"))
+    m.output(m.quant(y, 0.5, 4, output="y_arg_max"))
+    save(tmp_path, m.save(tmp_path, "classes.onnx"), emit_main=True)
+    run([make], tmp_path)
+    assert "PASS" in run(["./classes_test"], tmp_path)
 
 
 @pytest.mark.parametrize("variables", MACHINES)
@@ -133,6 +151,22 @@ def test_an_emulated_cortex_m_passes(variables: str, make: str, tmp_path: Path) 
     save(tmp_path, emit_main=True, weights="binary" if "m7" in variables else "text")
     flags = "ARM_CFLAGS=-Os -Wall -Wextra -Wconversion -Werror"
     assert run([make, "-s", "qemu", flags, *variables.split()], tmp_path) == PASS
+
+
+def test_a_processor_without_a_machine_is_told_before_anything_is_compiled(make: str, tmp_path: Path) -> None:
+    save(tmp_path, emit_main=True)
+    named = ", ".join(f"cortex-{core}" for core in ("m0", "m0plus", "m3", "m4", "m7", "m33")) + " or cortex-m55"
+    told = refusal([make, "qemu", "CPU=cortex-m0+", "ARM_CC=false"], tmp_path)
+    assert f"CPU=cortex-m0+ has no machine here: take {named}, or give MACHINE=... of QEMU, too" in told
+    assert run([make, "-n", "qemu", "CPU=cortex-m23", "MACHINE=mps2-an505"], tmp_path)
+    assert run([make, "-n", "arm", "CPU=cortex-m23"], tmp_path), "what is not emulated needs no machine"
+
+
+@pytest.mark.parametrize("goal", ["dispatch", "test-dispatch"])
+def test_a_library_of_paths_that_was_not_asked_for_is_told(goal: str, make: str, tmp_path: Path) -> None:
+    save(tmp_path, emit_main=True)
+    told = refusal([make, goal], tmp_path)
+    assert f"{NAME}_dispatch.c is not here: compile the network again, with --dispatch" in told
 
 
 def test_cmake_builds_the_library_and_its_test(cc: str, tmp_path: Path) -> None:
@@ -227,6 +261,21 @@ void led_set(int on) {{ putchar(on ? '1' : '0'); if (at == {len(pixels)}) {{ exi
     (tmp_path / "pixels.c").write_text(table)
     run([make, "MAIN=../app.c ../pixels.c", f"CFLAGS={' '.join(warning_flags)}"], folder)
     assert run(["./cnn_float_test"], folder) == "".join("1" if c == 6 else "0" for c in classes)
+
+
+def test_the_risc_v_compiler_takes_the_files_as_the_documentation_says(tmp_path: Path) -> None:
+    command = re.search(r"^riscv64-.*$", (ROOT / "docs" / "microcontrollers.md").read_text(), re.MULTILINE)
+    assert command is not None
+    words = command[0].replace("NAME", NAME).split()
+    required(words[0])
+    save(tmp_path, cpu="rv32")
+    if not Path(run([words[0], "-print-file-name=picolibc.specs"], tmp_path).strip()).exists():
+        words.remove("--specs=picolibc.specs")
+        (tmp_path / "string.h").write_text(STRING)
+        words += ["-ffreestanding", "-I."]
+    run([*words, "-Wall", "-Wextra", "-Werror"], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.o")} == {f"{NAME}.o", f"{NAME}_weights.o"}
+    assert "riscv" in (tmp_path / f"{NAME}.c").read_text()
 
 
 def test_the_loop_and_the_clock_of_the_documentation_do_what_it_says(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
+from pefslc.targets.c.cpus import ROWS
+from pefslc.targets.c.ctype import INT32, WEIGHT, CType
+from pefslc.targets.c.kernel_tasks import Dot
 from pefslc.targets.c.kernels import KERNELS, Kernel
 
 
@@ -19,3 +24,14 @@ def test_each_kernel_has_its_file_and_each_form_one_for_every_compiler() -> None
     assert [each for each in KERNELS if not folder.joinpath(each.template).is_file()] == []
     last = {each.form: each for each in KERNELS}
     assert {each.guard for each in last.values()} == {""}
+
+
+def test_what_a_function_depends_on_is_in_its_name() -> None:
+    byte, word, wide = CType(8, True), CType(16, True), CType(64, True)
+    dot = Dot(ROWS, byte, byte, INT32, INT32, False, 0, 0, 0, 4, 4)
+    others: list[dict[str, Any]] = [
+        {"taps": CType(8, False)}, {"weights": WEIGHT}, {"weights": word}, {"sums": wide},
+        {"products": word}, {"biased": True}, {"chained": 2}, {"paired": 2}, {"halved": 2}, {"pixels": 2},
+        {"blocks": 2}, {"columns": 3, "apart": 4},
+    ]  # fmt: skip
+    assert len({dot.name, *(replace(dot, **other).name for other in others)}) == len(others) + 1

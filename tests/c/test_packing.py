@@ -133,3 +133,10 @@ def test_wide_weights_and_groups_stay_as_they_are() -> None:
     packed = CTarget(pack=True).lower(graph, TargetOptions())
     assert packed.details["constant_bytes"] == CTarget().lower(graph, TargetOptions()).details["constant_bytes"]
     assert not any(step.packed for step in program.steps if isinstance(step, DotStep))
+    assert any("--pack packs nothing here" in note for note in packed.notes)
+
+
+def test_the_summary_is_silent_about_packing_where_weights_are_packed() -> None:
+    b = GraphBuilder("narrow")
+    graph = b.graph(b.conv(b.input((1, 4, 5, 5)), np.full((4, 4, 2, 2), 7)))
+    assert not any("--pack" in note for note in CTarget(pack=True).lower(graph, TargetOptions()).notes)

@@ -45,8 +45,8 @@ def test_the_text_of_a_plan_says_what_each_step_does() -> None:
         "1: t2: s8[1,2,4,4] channels last = maximum in 32 bits of t1: s8[1,2,4,4] channels last",
         "   does max_pool %v2",
         "   scratch s1",
-        "2: output0: u8[1,1,2,2] channels last (output) = dot products, s8 x s8, sums in 32 bits of "
-        "t2: s8[1,2,4,4] channels last",
+        "2: output0: u8[1,1,2,2] channels last (output) = dot products, s8 x s8 (s16 on x86 without VNNI), "
+        "sums in 32 bits of t2: s8[1,2,4,4] channels last",
         "   then clamp",
         "   does conv2d %v3, clamp %v4",
         "   scratch s2a, s2p",
@@ -102,8 +102,8 @@ def test_reports_count_channels_and_phases_where_there_are_several() -> None:
     assert [found[op.result.name].implementation for op in b.ops] == [
         "table of 4 codes",
         "table of 4 codes for each of 2 channels",
-        "dot products, s8 x s8, sums in 32 bits",
-        "dot products, s8 x s8, sums in 32 bits, 4 phases",
+        "dot products, s8 x s8 (s16 on x86 without VNNI), sums in 32 bits",
+        "dot products, s8 x s8 (s16 on x86 without VNNI), sums in 32 bits, 4 phases",
     ]
 
 
@@ -141,9 +141,11 @@ def test_constants_out_of_proportion_are_told_with_the_layer_and_what_helps(monk
         monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", allowance)
         return next(note for note in lowered(graph).notes if "constants" in note)
 
-    assert told(constants - 64) == "4,832 bytes of constants"
+    assert told(constants - 64) == "4,832 bytes of constants, 4,864 on x86 without VNNI"
     text = told(constants - 65)
-    assert text.startswith("4,832 bytes of constants, 151 times the weights: 4,800 of them in ")
+    assert text.startswith(
+        "4,832 bytes of constants, 4,864 on x86 without VNNI, 151 times the weights: 4,800 of them in "
+    )
     assert text.endswith("table of 300 thresholds for each of 4 channels; each output bit less halves them")
 
 
@@ -151,11 +153,11 @@ def test_many_weights_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", 0)
     b = GraphBuilder("weights")
     notes = lowered(b.graph(b.dense(b.input((1, 8), signed=False), np.ones((4, 8), dtype=np.int64)))).notes
-    assert "32 bytes of constants" in notes
+    assert "32 bytes of constants, 64 on x86 without VNNI" in notes
 
 
 def test_parameters_keep_their_names_unless_c_or_the_source_has_them() -> None:
-    names = Names()
+    names = Names("net")
     asked = ["x", "X", "x", "int", "INT", "arena", "step0", "stepwise", "memcpy"]
     found = ["x", "x_2", "x_3", "int_", "input_int", "input_arena", "input_step0", "stepwise", "input_memcpy"]
     assert [names.unique(name, "input") for name in asked] == found

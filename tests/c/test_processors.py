@@ -39,6 +39,7 @@ _V4 = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
 LEVELS = (
     Level("portable", ("-DPEFSLC_PORTABLE",), cpus=("x86-64", "x86-64-v3", "x86-64-v4", "x86-64-amx")),
     Level("x86-64", (), cpus=tuple(name for name in LAYOUTS if name not in ("x86-64-v4", "x86-64-amx"))),
+    Level("AVX", ("-mavx",), ("avx",), ("x86-64",)),
     Level("x86-64-v3", ("-march=x86-64-v3",), ("avx2",), ("x86-64-v3", "x86-64-v4")),
     Level("AVX-VNNI", ("-march=x86-64-v3", "-mavxvnni"), ("avx2", "avx_vnni"), ("x86-64-v3", "x86-64-v4")),
     Level("AVX512-VNNI", ("-march=x86-64-v4", "-mavx512vnni"), (*_V4, "avx512_vnni"), ("x86-64-v4", "x86-64-amx")),

@@ -126,6 +126,29 @@ def test_more_constants_than_its_compiler_reads_from_flash_are_refused(build_gra
         assert ("the constants have 72000 bytes, more than __flash reads" in done.stderr) == refused
 
 
+@pytest.mark.parametrize(
+    ("options", "instead"),
+    [({}, "--memory small, a processor"), ({"memory": "small", "caller_arena": True}, "a processor")],
+    ids=str,
+)
+def test_working_memory_that_its_compiler_does_not_take_is_refused_with_the_reason(  # type: ignore[no-untyped-def]
+    options, instead, build_graph, tmp_path: Path
+):
+    compiler = _compiler()
+    b = build_graph("large")
+    image = b.clamp(b.conv(b.input((1, 2, 140, 140), 4), np.ones((2, 2, 3, 3), dtype=np.int64)), 0, 15)
+    graph = b.graph(b.clamp(b.conv(image, np.ones((2, 2, 3, 3), dtype=np.int64)), 0, 15))
+    for name, content in CTarget(**options).lower(graph, TargetOptions()).files.items():
+        (tmp_path / name).write_bytes(content)
+    command = [compiler, f"-mmcu={_CHIP}", "-std=c99", "-c", "large.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    wanted = (
+        rf"the working memory has \d+ bytes, and this compiler takes 32767: use {instead} with pointers of 32 bits, or"
+    )
+    assert re.search(wanted, done.stderr)
+
+
 def test_an_array_that_its_compiler_does_not_take_is_refused_with_the_reason(build_graph, tmp_path: Path):  # type: ignore[no-untyped-def]
     compiler = _compiler()
     b = build_graph("large")

@@ -119,5 +119,7 @@ def test_an_unknown_name_is_told_the_passes_and_the_stages(pefslc: Cli, model: P
 
 def test_the_plan_of_the_c_target_is_a_stage(pefslc: Cli, model: Path, tmp_path: Path) -> None:
     shown = pefslc(model, "--target", "c", "-o", tmp_path / "a", "--print-ir-after", "plan", "-q").out
-    assert shown.startswith("// after c-plan: changed\n0: output0: u8[1,3] rows (output) = dot products, s8 x s8, ")
+    assert shown.startswith(
+        "// after c-plan: changed\n0: output0: u8[1,3] rows (output) = dot products, s8 x s8 (s16 on "
+    )
     assert "   does dense %" in shown

@@ -275,6 +275,7 @@ def test_an_installed_target_is_not_loaded_for_an_option_of_ours(
 
 def test_one_target_is_shown_with_its_options_and_limits(pefslc: Cli) -> None:
     shown = pefslc("targets", "tensil").out
+    assert "sums of 16 bits: the TCU with FP16BP8; wider ones are made of several words, exactly, where" in shown
     assert "32 bits: the TCU with FP32BP16" in shown or "16 bits: the TCU with FP16BP8" in shown
     assert "--arch NAME|FILE      arch=None " in shown
     assert "--arch: cmoda7, custom_perf, pynqz1, ultra96v2, zcu104, zcu104_uram" in shown

@@ -213,6 +213,27 @@ def test_an_output_of_several_words_is_their_sum(data_type: DataType, flat: bool
         assert np.array_equal(host["from_driver"](returned)["y0"], wanted[None])
 
 
+@pytest.mark.parametrize(("by", "exact"), [(10, True), (12, False)])
+def test_a_dense_layer_whose_output_takes_many_words_compiles_with_a_quantizer_too(
+    by: int, exact: bool, tmp_path: Path
+) -> None:
+    """22 bits of 256 products: of the low digits alone nine parts. Behind a shift by 12 it is bounded, and told so."""
+    rng = np.random.default_rng(by)
+    weight = np.clip(np.rint(rng.normal(0, 64, (10, 256))), -128, 127).astype(np.int64)
+    b = GraphBuilder("many_parts")
+    s = b.dense(b.input((1, 256), 8), weight, rng.integers(-8000, 8000, 10))
+    graph = b.graph(b.steps(s, shift(s, by, -128, 127)))
+    emission = emit(graph, BOARD, tmp_path)
+    assert max(-s.type.codes.low, s.type.codes.high) >= 1 << 20
+    assert all(report.exact for report in emission.ops.values()) == exact
+    x = rng.integers(-128, 128, (40, 256))
+    x[:10], x[10:20] = np.where(weight > 0, 127, -128), np.where(weight > 0, -128, 127)
+    x[20:30] = np.where(rng.random((10, 256)) < 0.5, x[:10], x[30:40])
+    meant = run_codes(graph if emission.computed is None else emission.computed, {"x0": x})
+    (output,) = graph.outputs
+    assert np.array_equal(simulate(graph, emission, tmp_path, {"x0": x})["y0"], meant[output.value.name])
+
+
 def eight_bits(seed: int) -> Graph:
     """One layer of eight-bit weights and codes, 18 bits, with biases."""
     rng = np.random.default_rng(seed)

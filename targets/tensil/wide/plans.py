@@ -18,7 +18,6 @@ __all__ = ["DigitPlan", "PartsPlan", "Plan", "Saturation", "apart_plans", "holds
 
 Words = NDArray[np.int64]
 
-_MOST_PARTS = 6  # that are added
 _MOST_WORDS = MOST_PARTS  # of an output
 
 # Cycles of an output vector, about: a part is stored and added; of both sums one is stored, multiplied and added, and
@@ -108,9 +107,8 @@ def plans_of(
     """
     least, most = data_type.min_code, data_type.max_code
     parts = None if coarser else fan_in.parts(low, high, bias, least, most)
-    few = parts if parts is not None and len(parts) <= _MOST_PARTS else []
-    if few and saturates_harmlessly([(p.low, p.high) for p in few], active, least, most):
-        yield PartsPlan(tuple(few), _PART_CYCLES * (len(few) - 1))
+    if parts and saturates_harmlessly([(p.low, p.high) for p in parts], active, least, most):
+        yield PartsPlan(tuple(parts), _PART_CYCLES * (len(parts) - 1))
     elif not coarser:
         yield from _in_order(fan_in, (low, high), bias, active, least, most)
     for bits in _low_bits(coarser + sticky, data_type):
@@ -189,8 +187,7 @@ def _with_digits(
 ) -> Iterator[DigitPlan]:
     least, most = data_type.min_code, data_type.max_code
     for highs, lows in _sums_of_digits(fan_in, codes, bias, bits, least, most):
-        if max(len(highs), len(lows)) <= _MOST_PARTS:
-            yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most, sticky=sticky)
+        yield from _added_digits(fan_in, highs, lows, active, bits, coarser, least, most, sticky=sticky)
 
 
 def _added_digits(
