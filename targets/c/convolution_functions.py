@@ -28,7 +28,7 @@ def convolution_loops(
     name: str, parameters: Sequence[Parameter], weight: str, step: ConvolutionStep
 ) -> Sequence[AnyLoops]:
     """The functions, in the order of their first parts. `parameters` are those of the step, scratch last."""
-    if len(step.parts) == 1:
+    if not step.is_phased:
         (part,) = step.parts
         top, left = _first_pads(part)
         return [_loops(step, part, name, parameters, weight, (str(top), str(left)))]
@@ -41,15 +41,15 @@ def convolution_loops(
             weights = Parameter(f"const PEFSLC_FLASH {step.weight_type} *restrict ", "weights")
             pads = [Parameter("int32_t ", "top"), Parameter("int32_t ", "left")] if part.window else []
             own = [*tensors, *_used(scratch, part), weights, *pads]
-            found[form] = _loops(step, part, f"{name}_part{len(found)}", own, "weights", ("top", "left"), form)
+            found[form] = _loops(step, part, f"{name}_part{len(found)}", own, "weights", ("top", "left"))
     return list(found.values())
 
 
 def part_calls(loops: Sequence[AnyLoops], weight: str, step: ConvolutionStep) -> list[str]:
     """One call for each part; none where the step is one function."""
-    if len(step.parts) == 1:
+    if not step.is_phased:
         return []
-    functions = {each.form: each.name for each in loops}
+    functions = {_form(each.part): each.name for each in loops}
     first_weights = np.cumsum([0, *(part.weight.size for part in step.parts)]).tolist()
     calls = []
     for part, first in zip(step.parts, first_weights, strict=False):
@@ -62,16 +62,15 @@ def part_calls(loops: Sequence[AnyLoops], weight: str, step: ConvolutionStep) ->
 
 
 def _loops(
-    step: ConvolutionStep, part: Part, name: str, parameters: Sequence[Parameter], weight: str,
-    pads: tuple[str, str], form: object = None,
-) -> AnyLoops:  # fmt: skip
-    common = name, tuple(parameters), form is None, weight, *pads
+    step: ConvolutionStep, part: Part, name: str, parameters: Sequence[Parameter], weight: str, pads: tuple[str, str]
+) -> AnyLoops:
+    common = name, tuple(parameters), weight, *pads
     if isinstance(step, DotStep):
         assert isinstance(part, DotPart)
-        return DotLoops(*common, step, part, form)
+        return DotLoops(*common, step, part)
     assert isinstance(step, DepthwiseStep)
     assert isinstance(part, DepthwisePart)
-    return DepthwiseLoops(*common, step, part, form)
+    return DepthwiseLoops(*common, step, part)
 
 
 def _used(scratch: Sequence[Scratch], part: Part) -> Sequence[Scratch]:

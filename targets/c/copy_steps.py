@@ -6,11 +6,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 
-from pefslc.ir.structural import Pad, Slice, Upsample
+from pefslc.ir.structural import Pad, Slice, Transpose, Upsample
 from pefslc.targets.c.steps import CopyStep
 from pefslc.targets.c.storage import Tensor
 
-__all__ = ["copy_step", "pad_step", "slice_step", "upsample_step"]
+__all__ = ["copied", "copy_step"]
+
+
+def copied(op: Transpose | Slice | Upsample | Pad, source: Tensor, result: Tensor) -> CopyStep:
+    """What the operation moves."""
+    match op:
+        case Transpose():
+            return copy_step(source, result, op.permutation)
+        case Slice():
+            return _sliced(source, result, op)
+        case Upsample():
+            return _upsampled(source, result, op)
+        case Pad():
+            return _padded(source, result, op)
 
 
 def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], offset: int = 0) -> CopyStep:
@@ -19,7 +32,7 @@ def copy_step(source: Tensor, result: Tensor, axes: range | tuple[int, ...], off
     return replace(_copy(source, result, zip(sizes, strides, result.strides, strict=True)), offset=offset)
 
 
-def slice_step(source: Tensor, result: Tensor, op: Slice) -> CopyStep:
+def _sliced(source: Tensor, result: Tensor, op: Slice) -> CopyStep:
     """A part of the source."""
     strides = [step * stride for step, stride in zip(op.steps, source.strides, strict=True)]
     first = sum(begin * stride for begin, stride in zip(op.begins, source.strides, strict=True))
@@ -27,7 +40,7 @@ def slice_step(source: Tensor, result: Tensor, op: Slice) -> CopyStep:
     return replace(_copy(source, result, loops), source_offset=first)
 
 
-def upsample_step(source: Tensor, result: Tensor, op: Upsample) -> CopyStep:
+def _upsampled(source: Tensor, result: Tensor, op: Upsample) -> CopyStep:
     """Each pixel several times: of two loops along an axis, the inner one does not move in the source."""
     axes = zip(source.shape, op.factors, source.strides, result.strides, strict=True)
     loops = [((size, read, factor * write), (factor, 0, write)) for size, factor, read, write in axes]
@@ -48,7 +61,7 @@ def _copy(source: Tensor, result: Tensor, along: Iterable[tuple[int, int, int]])
     )
 
 
-def pad_step(source: Tensor, result: Tensor, op: Pad) -> CopyStep:
+def _padded(source: Tensor, result: Tensor, op: Pad) -> CopyStep:
     """The source inside of the result, zeros around it."""
     first = sum(count * stride for count, stride in zip(op.before, result.strides, strict=True))
     step = copy_step(source, result, range(len(source.shape)), first)

@@ -84,7 +84,7 @@ DEPTHWISE_ORDERS = (TAPS, COLUMNS)
 class Cpu:
     """A processor, or a family of them. The counts that follow `sums` are for one output block of `order`.
 
-    summary       for the table of processors
+    summary       which processors these are
     order         of the weights
     depthwise     the order of the weights of a depthwise convolution of lines of pixels on a padded copy of the image;
                   None: each pixel by itself, [rows][columns][channels]

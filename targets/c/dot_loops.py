@@ -159,7 +159,7 @@ class Tile:
     def is_flat(self) -> bool:
         """Whether its sums and results lie in one order, without gaps."""
         step = self.loops.step
-        return len(step.parts) == 1 and self.stride == step.outputs
+        return not step.is_phased and self.stride == step.outputs
 
     @property
     def sum_index(self) -> str:

@@ -18,10 +18,12 @@ from pefslc.targets.c.taps import Gather, Move
 __all__ = ["Depthwise", "DepthwiseLine", "Dot", "Sums", "depthwise_of", "moves_of", "sums_of"]
 
 
+@dataclass(frozen=True, slots=True)
 class _Task(ABC):
-    """What a kernel is to compute. A subclass says of which form, and what the C function is called and takes."""
+    """What a kernel is to compute. A subclass says of which form, and what the C function is called and takes.
 
-    __slots__ = ()
+    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
+    """
 
     taps: CType
     weights: CType
@@ -44,19 +46,11 @@ class _Task(ABC):
         """Of the C function."""
 
     @property
-    def signature(self) -> str:
-        """The head of the C function."""
-        return f"PEFSLC_INLINE void {self.name}({self.parameters})"
-
-    @property
-    def shared_signature(self) -> str:
-        """The same for a function that all its callers share: smaller, and no slower if its loop is of intrinsics."""
-        return f"PEFSLC_SHARED void {self.name}({self.parameters})"
-
-    @property
-    def only_signature(self) -> str:
-        """The same for one that knows the numbers of its calls."""
-        return f"PEFSLC_ONE void {self.name}({self.parameters})"
+    def prototype(self) -> str:
+        """The head of the C function, behind what fixed.h has for it: PEFSLC_INLINE, where compilers make the vectors;
+        PEFSLC_SHARED, which is smaller, and no slower for a loop of intrinsics; PEFSLC_ONE.
+        """
+        return f"void {self.name}({self.parameters})"
 
     def product(self, tap: str, weight: str) -> str:
         """The C expression of a product."""
@@ -74,19 +68,18 @@ class _Task(ABC):
 class Dot(_Task):
     """What a kernel is to compute: sums of `pixels` times `blocks` of outputs.
 
-    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    biased                         whether there is a bias that the sums start from
-    certificate                    what may be summed in 16 bits
-    columns, apart                 of a window, where pixels side by side share all but one: how many; taps of each. 0
-                                   where they share none, or kernels of the order do not ask
-    of                             the name of the function that it is a part of, if it is one
+    That of output o of pixel p is stored at  sums[p * stride + o]:  0 or bias[o], and the products of the pixel's taps,
+    x[p * pixel + s * segment + i],  s < segments, i < taps,  with the output's weights, in `w` as `order` says.
+
+    biased          whether there is a bias that the sums start from
+    certificate     what may be summed in 16 bits
+    pixels, blocks  of outputs, each of `order.outputs`
+    columns, apart  of a window, where pixels side by side share all but one: how many; taps of each. 0 where they share
+                    none, or kernels of the order do not ask
+    of              the name of the function that it is a part of, if it is one
     """
 
     order: WeightOrder
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
     biased: bool
     certificate: Certificate
     pixels: int
@@ -102,9 +95,9 @@ class Dot(_Task):
 
     @classmethod
     def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
-        types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
+        view = part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        return cls(step.order, *types, step.starts_biased, step.certificate, part.pixels, blocks, *strip)
+        return cls(*_types(step), step.order, step.starts_biased, step.certificate, part.pixels, blocks, *strip)
 
     @property
     def name(self) -> str:
@@ -116,7 +109,7 @@ class Dot(_Task):
 
     @property
     def parameters(self) -> str:
-        """Of the C function: where taps, weights and sums lie is said in `taps.TapView`."""
+        """Of the C function."""
         strides = ", ".join(f"int32_t {name}" for name in ("pixel", "segments", "segment", "taps"))
         bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
         weights = f"const PEFSLC_FLASH {self.weights} *w"
@@ -145,14 +138,9 @@ class Depthwise(_Task):
     Pixels side by side may be as one, whose `channels` are those of all of them: weights are there for each.
     """
 
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
-
     @classmethod
     def called(cls, step: DepthwiseStep) -> Depthwise:
-        return cls(step.source.type, step.weight_type, step.sums, step.products)
+        return cls(*_types(step))
 
     @property
     def form(self) -> str:
@@ -180,17 +168,12 @@ class DepthwiseLine(_Task):
     Tap (i, j) of channel c of pixel p lies at  x[i * row + (p * stride + j * dilation) * channels + c],  its sum at
     sums[p * channels + c].
 
-    taps, weights, sums, products  the types of operands and results; a product is computed in `products`
-    biased                         whether there is a bias that the sums start from
-    kernel                         rows and columns of taps
-    run                            pixels that weights and the bias are there for, at most as many as there are pixels
+    biased  whether there is a bias that the sums start from
+    kernel  rows and columns of taps
+    run     pixels that weights and the bias are there for, at most as many as there are pixels
     """
 
     order: WeightOrder
-    taps: CType
-    weights: CType
-    sums: CType
-    products: CType
     biased: bool
     kernel: tuple[int, int]
     stride: int
@@ -199,8 +182,10 @@ class DepthwiseLine(_Task):
 
     @classmethod
     def called(cls, step: DepthwiseStep, order: WeightOrder, part: DepthwisePart) -> DepthwiseLine:
-        types, window = (step.taps, step.weight_type, step.sums, step.products), part.window
-        return cls(order, *types, step.starts_biased, window.kernel, window.strides[1], window.dilations[1], part.run)
+        window = part.window
+        return cls(
+            *_types(step), order, step.starts_biased, window.kernel, window.strides[1], window.dilations[1], part.run
+        )
 
     @property
     def form(self) -> str:
@@ -225,6 +210,10 @@ class DepthwiseLine(_Task):
 
 
 Sums = Dot | Depthwise | DepthwiseLine
+
+
+def _types(step: ConvolutionStep) -> tuple[CType, CType, CType, CType]:
+    return step.taps, step.weight_type, step.sums, step.products
 
 
 def depthwise_of(step: DepthwiseStep, part: DepthwisePart) -> Depthwise | DepthwiseLine:

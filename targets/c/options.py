@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pefslc.diagnostics.error_codes import Code
-from pefslc.diagnostics.errors import CompileError
+from pefslc.diagnostics.errors import CompileError, Problem
 from pefslc.targets.c.cpus import CPUS, FAST, SMALL
 from pefslc.targets.options import check_values, option
 
@@ -111,36 +111,39 @@ class COptions:
 
     def __post_init__(self) -> None:
         check_values(self)
-        if self.steps and self.threads > 1:
-            raise CompileError(
-                Code.WRONG_OPTION,
-                "a run in calls has one thread (--steps, --threads)",
-                hint="leave out --threads",
+        conflicts = [
+            Problem(Code.WRONG_OPTION, message, hint=hint)
+            for is_wrong, message, hint in (
+                (
+                    self.steps is not None and self.threads > 1,
+                    "a run in calls has one thread (--steps, --threads)",
+                    "leave out --threads",
+                ),
+                (
+                    self.dispatch and self.cpu == _WITH_TILES,
+                    "no path has AMX (--cpu, --dispatch)",
+                    "--cpu x86-64-v4; or leave out --dispatch",
+                ),
+                (
+                    self.dispatch and self.cpu not in (*_OF_X86, _WITH_TILES),
+                    f"paths of x86-64 are of no use for {self.cpu} (--cpu, --dispatch)",
+                    f"--cpu {', '.join(_OF_X86)}; or leave out --dispatch",
+                ),
+                (
+                    self.arduino and self.dispatch,
+                    "an Arduino has no x86-64 processor (--arduino, --dispatch)",
+                    "leave out --dispatch",
+                ),
+                (
+                    self.arduino and self.weights == BINARY,
+                    "an Arduino library has its weights in C (--arduino, --weights binary)",
+                    "leave out --weights binary",
+                ),
             )
-        if self.dispatch and self.cpu == _WITH_TILES:
-            raise CompileError(
-                Code.WRONG_OPTION,
-                "no path has AMX (--cpu, --dispatch)",
-                hint="--cpu x86-64-v4; or leave out --dispatch",
-            )
-        if self.dispatch and self.cpu not in _OF_X86:
-            raise CompileError(
-                Code.WRONG_OPTION,
-                f"paths of x86-64 are of no use for {self.cpu} (--cpu, --dispatch)",
-                hint=f"--cpu {', '.join(_OF_X86)}; or leave out --dispatch",
-            )
-        if self.arduino and self.dispatch:
-            raise CompileError(
-                Code.WRONG_OPTION,
-                "an Arduino has no x86-64 processor (--arduino, --dispatch)",
-                hint="leave out --dispatch",
-            )
-        if self.arduino and self.weights == BINARY:
-            raise CompileError(
-                Code.WRONG_OPTION,
-                "an Arduino library has its weights in C (--arduino, --weights binary)",
-                hint="leave out --weights binary",
-            )
+            if is_wrong
+        ]
+        if conflicts:
+            raise CompileError.of(conflicts)
 
     @property
     def has_one_compilation(self) -> bool:

@@ -22,20 +22,22 @@ class Loops(Generic[SomeStep, SomePart]):
 
     name        of their C function
     parameters  its own
-    is_alone    whether they are all loops of the step, rather than those of some parts that other functions call
-    weight, top, left  C expressions: where the weights are, and the pads before the first row and column
-    form              what the parts have in common
+    weight      the C expression of where the weights are
+    top, left   those of the pads before the first row and column
     """
 
     name: str
     parameters: tuple[Parameter, ...]
-    is_alone: bool
     weight: str
     top: str
     left: str
     step: SomeStep
     part: SomePart
-    form: object
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether they are all loops of the step, rather than those of some parts, which its function calls."""
+        return not self.step.is_phased
 
     @property
     def window(self) -> Window | None:
@@ -56,8 +58,8 @@ class Loops(Generic[SomeStep, SomePart]):
 
     def place(self, pixel: str) -> str:
         """The C expression of the first element of a pixel of the result, counted from the part's first one."""
-        channels, whole = self.step.result.shape[1], len(self.step.parts) == 1
-        if whole:
+        channels = self.step.result.shape[1]
+        if self.is_alone:
             return f"{pixel} * {channels}"
         _, _, height, width = self.step.result.shape
         rows, columns = self.grid

@@ -17,7 +17,7 @@ from pefslc.ir.integer import Clamp, Conv2d, Dense, IntegerOp, Lookup, Product, 
 from pefslc.ir.structural import Concat, MaxPool, Pad, Reshape, Slice, Transpose, Upsample
 from pefslc.ir.value import Op, Value
 from pefslc.targets.c.convolution_steps import convolution_step, dense_step
-from pefslc.targets.c.copy_steps import copy_step, pad_step, slice_step, upsample_step
+from pefslc.targets.c.copy_steps import copied, copy_step
 from pefslc.targets.c.cpus import GENERIC, Cpu
 from pefslc.targets.c.memory import Memory
 from pefslc.targets.c.planes import PlaneReaders
@@ -116,14 +116,8 @@ class _Planner:
             case Reshape():
                 self.memory.views[op.result.name] = op.input
                 self.implementation[op.result.name] = "view"
-            case Transpose():
-                self._transpose(op)
-            case Slice():
-                self._slice(op)
-            case Upsample():
-                self._upsample(op)
-            case Pad():
-                self._pad(op)
+            case Transpose() | Slice() | Upsample() | Pad():
+                self._copy(op)
             case Concat():
                 self._concat(op)
             case _:
@@ -187,25 +181,12 @@ class _Planner:
         assert chain.tensor is not None
         return chain.tensor.layout
 
-    def _transpose(self, op: Transpose) -> None:
+    def _copy(self, op: Transpose | Slice | Upsample | Pad) -> None:
+        """Into the natural layout; what keeps the order of the axes, into that of the source."""
         source = self.memory.here(op.input)
-        result = self.memory.new(op.result, natural_layout(op.result.type.shape))
-        self.steps.append(copy_step(source, result, op.permutation))
-        self._done(op, "copy")
-
-    def _slice(self, op: Slice) -> None:
-        source = self.memory.here(op.input)
-        self.steps.append(slice_step(source, self.memory.new(op.result, natural_layout(op.result.type.shape)), op))
-        self._done(op, "copy")
-
-    def _upsample(self, op: Upsample) -> None:
-        source = self.memory.here(op.input)
-        self.steps.append(upsample_step(source, self.memory.new(op.result, source.layout), op))
-        self._done(op, "copy")
-
-    def _pad(self, op: Pad) -> None:
-        source = self.memory.here(op.input)
-        self.steps.append(pad_step(source, self.memory.new(op.result, source.layout), op))
+        keeps = isinstance(op, Upsample | Pad)
+        result = self.memory.new(op.result, source.layout if keeps else natural_layout(op.result.type.shape))
+        self.steps.append(copied(op, source, result))
         self._done(op, "copy")
 
     def _concat(self, op: Concat) -> None:

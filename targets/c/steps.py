@@ -1,4 +1,10 @@
-"""The C program: steps in order, each one function of the emitted file."""
+"""The C program: steps in order, each one function of the emitted file.
+
+Of a convolution, a *part* is the positions of the result that one set of loops computes: all, or those of one phase. A
+*tile* is the pixels, side by side, that it computes together; a *chunk* the calls of one kernel, for outputs that
+follow each other. Where there are *passes*, each computes all tiles for some outputs. *Bands* are what calls of
+NAME_step and threads share out: lines, tiles or pixels of the result.
+"""
 
 from __future__ import annotations
 
@@ -176,6 +182,11 @@ class ConvolutionStep(Step, ABC):
         """A bias for each sum that kernels start from it."""
 
     @property
+    def is_phased(self) -> bool:
+        """Whether it has several parts, with functions of their own."""
+        return len(self.parts) > 1
+
+    @property
     def starts_biased(self) -> bool:
         """Whether the kernels add the bias."""
         return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
@@ -193,7 +204,7 @@ class ConvolutionStep(Step, ABC):
     @property
     def types(self) -> str:
         """Of what is multiplied and summed, for the report."""
-        phases = f", {len(self.parts)} phases" if len(self.parts) > 1 else ""
+        phases = f", {len(self.parts)} phases" if self.is_phased else ""
         return f"{self.source.type.short} x {self.weight_type.described}, sums in {self.sums.bits} bits{phases}"
 
 
@@ -230,7 +241,7 @@ class DotStep(ConvolutionStep):
 
     @property
     def bands(self) -> int | None:
-        if len(self.parts) > 1:
+        if self.is_phased:
             return None
         (part,) = self.parts
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
@@ -270,7 +281,7 @@ class DepthwiseStep(ConvolutionStep):
 
     @property
     def bands(self) -> int | None:
-        if len(self.parts) > 1:
+        if self.is_phased:
             return None
         (part,) = self.parts
         return _pixels(self.result) if part.image is None else len(part.rows)

@@ -45,9 +45,9 @@ def units_of(step: Step) -> Units | None:
     if step.threads > 1 or (step.result.shape[0] > 1 and _copies_images(step)):
         return None  # a call may compute some lines of each image
     match step:
-        case DotStep() if len(step.parts) == 1 and (step.parts[0].has_one_pass or step.parts[0].run):
+        case DotStep() if not step.is_phased and (step.parts[0].has_one_pass or step.parts[0].run):
             return _dot_units(step)
-        case DepthwiseStep() if len(step.parts) == 1:
+        case DepthwiseStep() if not step.is_phased:
             (part,) = step.parts
             assert part.window is not None
             grid = len(part.rows), len(part.columns)

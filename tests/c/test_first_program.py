@@ -225,6 +225,12 @@ def test_an_arduino_library_with_weights_in_a_file_is_refused() -> None:
         CTarget(arduino=True, weights="binary")
 
 
+def test_all_options_that_contradict_each_other_are_told() -> None:
+    with pytest.raises(CompileError) as refused:
+        CTarget(arduino=True, weights="binary", dispatch=True, steps=5, threads=2)
+    assert len(refused.value.problems) == 3
+
+
 def test_the_same_network_gives_the_same_bytes_and_the_networks_files_are_those_without_options() -> None:
     options = {"emit_main": True, "cmake": True, "arduino": True}
     first, second, plain = (pefslc.compile(CNN, target="c", **o).emission.files for o in (options, options, {}))

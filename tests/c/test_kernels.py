@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pefslc.targets.c.cpus import ROWS
+from pefslc.targets.c.certificates import UNPROVEN, Certificate
+from pefslc.targets.c.cpus import QUADS, ROWS
 from pefslc.targets.c.ctype import INT32, WEIGHT, CType
 from pefslc.targets.c.kernel_tasks import Dot
 from pefslc.targets.c.kernels import KERNELS, Kernel
@@ -28,10 +29,11 @@ def test_each_kernel_has_its_file_and_each_form_one_for_every_compiler() -> None
 
 def test_what_a_function_depends_on_is_in_its_name() -> None:
     byte, word, wide = CType(8, True), CType(16, True), CType(64, True)
-    dot = Dot(ROWS, byte, byte, INT32, INT32, False, 0, 0, 0, 4, 4)
+    dot = Dot(byte, byte, INT32, INT32, ROWS, False, UNPROVEN, pixels=4, blocks=4)
     others: list[dict[str, Any]] = [
         {"taps": CType(8, False)}, {"weights": WEIGHT}, {"weights": word}, {"sums": wide},
-        {"products": word}, {"biased": True}, {"chained": 2}, {"paired": 2}, {"halved": 2}, {"pixels": 2},
-        {"blocks": 2}, {"columns": 3, "apart": 4},
+        {"products": word}, {"biased": True}, {"certificate": Certificate(chained=2)},
+        {"certificate": Certificate(paired=2)}, {"certificate": Certificate(halved=2)}, {"pixels": 2}, {"blocks": 2},
+        {"order": QUADS}, {"columns": 3, "apart": 4},
     ]  # fmt: skip
     assert len({dot.name, *(replace(dot, **other).name for other in others)}) == len(others) + 1
