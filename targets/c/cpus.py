@@ -94,6 +94,7 @@ class Cpu:
     sums          that its registers hold: pixels * blocks, at most
     multiplies    in a cycle
     loads         in a cycle
+    far           loads that take as long as that of a weight: taps were just copied, weights come from farther away
     latency       cycles from a sum to the next into the same register
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
@@ -134,6 +135,7 @@ class Cpu:
     sums: int = 16
     multiplies: int | Fraction = 1
     loads: int = 1
+    far: int = 1
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
@@ -182,7 +184,8 @@ def _cortex_m(core: str) -> tuple[str, ...]:
 
 # gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
 GENERIC = Cpu(
-    name="generic", summary="any processor: tiles and rows that suit most", taps=_U8, widens=True, lanes=64,
+    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=8, blocks=8, far=3,
+    taps=_U8, widens=True, lanes=64,
     compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
 

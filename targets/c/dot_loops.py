@@ -13,7 +13,7 @@ from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["DotLoops", "KernelCall", "Tile"]
 
-_NARROW, _LONG = 64, 256  # taps: two vectors of 256 bits; where those of 512 are as quick
+_NARROW = 64  # taps: two vectors of 256 bits
 _ONLY_OF_LOOPS = ("x", "copy", "top", "left", "begin", "end")
 
 
@@ -160,8 +160,8 @@ class Tile:
 
     @property
     def is_short(self) -> bool:
-        """Whether compilers make vectors along its rows of taps, of which few are whole."""
-        return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded < _LONG
+        """Whether compilers make vectors along its rows of taps, which they may make too wide."""
+        return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded
 
     @property
     def is_flat(self) -> bool:

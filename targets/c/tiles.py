@@ -69,4 +69,4 @@ def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
 
 def _cycles(cpu: Cpu, pixels: int, blocks: int) -> Fraction:
     """Of one step over the taps: all products, no two of one sum at a time, and the loads beside them."""
-    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(pixels + blocks, cpu.loads)
+    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(pixels + cpu.far * blocks, cpu.loads)
