@@ -21,8 +21,6 @@ FAST, SMALL = "fast", "small"  # what memory is planned for
 _SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
 _SMALL_RUN = 32  # pixels: packed weights are unpacked again for each run of them
 
-_LEAST_PIXELS = 4  # with fewer, tiles of weights take longer to load than their products
-
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
 
@@ -56,10 +54,6 @@ class WeightOrder:
         shares = self.shares(count)
         return shares * (-(-count // (shares * alignment)) * alignment)
 
-    def suits(self, pixels: int, taps: int) -> bool:
-        """Whether so many pixels together, and taps of each, are worth loading what an instruction takes at most."""
-        return not self.most or (pixels >= _LEAST_PIXELS and taps >= self.most)
-
     def shares(self, taps: int) -> int:
         """How many equal shares a segment has."""
         return -(-taps // self.most) if self.most else 1
@@ -90,6 +84,7 @@ class Cpu:
                   None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
+    tile          pixels whose taps are copied, and whose sums become codes, together, at most; 0: those of a kernel
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
     sums          that its registers hold: pixels * blocks, at most
     multiplies    in a cycle
@@ -119,8 +114,8 @@ class Cpu:
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        the row for layers whose sums of 16 bits `dots.most_paired` or `most_halved` proves to be exact; None:
                   as for all others
-    few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
-                  all others
+    least_pixels, least_taps  that a layer must have; 0: any
+    few           the row for layers that have fewer; None: there are none
     general       the row for layers whose types the kernels of the order do not take (those of ROWS take all); None:
                   GENERIC, to which `adapted` gives the same options
     """
@@ -136,6 +131,7 @@ class Cpu:
     multiplies: int | Fraction = 1
     loads: int = 1
     far: int = 1
+    tile: int = 0
     latency: int = 1
     alignment: int = 32
     copies_image: bool = False
@@ -150,6 +146,8 @@ class Cpu:
     lanes: int = 0
     halves: bool = False
     narrow: Cpu | None = None
+    least_pixels: int = 0
+    least_taps: int = 0
     few: Cpu | None = None
     general: Cpu | None = None
     compiler: tuple[str, ...] = ()
@@ -178,16 +176,22 @@ class Cpu:
                 raise ValueError(f"processor {self.name}: {what}")
 
 
+    def suits(self, pixels: int, taps: int) -> bool:
+        """Whether a layer of so many pixels together, and taps of each, is one for this row rather than for `few`."""
+        return self.few is None or (pixels >= self.least_pixels and taps >= self.least_taps)
+
+
 def _cortex_m(core: str) -> tuple[str, ...]:
     return "arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb"
 
 
 # gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
-GENERIC = Cpu(
-    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=8, blocks=8, far=3,
-    taps=_U8, widens=True, lanes=64,
-    compiler=_cortex_m("cortex-m4"),
+_SHORT_ROWS = Cpu(
+    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, tile=8, blocks=8,
+    sums=8, taps=_U8, widens=True, lanes=64, compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
+# Weights of long rows come from farther away than taps: they serve more pixels.
+GENERIC = replace(_SHORT_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_SHORT_ROWS)
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
@@ -287,6 +291,8 @@ CPUS = (
         sums=80,
         multiplies=1,
         latency=1,
+        least_pixels=4,  # with fewer, tiles of weights take longer to load than their products
+        least_taps=64,
         few=_V4,
     ),
     _with_neon(

@@ -22,7 +22,7 @@ class KernelCall:
     """A call of a kernel in a tile's function, or several for the outputs `o` = first, first + step, ... before `end`.
 
     first, end, step  outputs, counted from the tile's first one
-    text              the C statement
+    text              the C statement, for all pixels of the tile
     """
 
     first: int
@@ -159,6 +159,11 @@ class Tile:
         return any(chunk.calls > 1 for chunk in self.chunks)
 
     @property
+    def has_pixel_loop(self) -> bool:
+        """Whether a kernel is called for several pixels one after the other."""
+        return self.loops.part.apiece < self.loops.part.pixels
+
+    @property
     def is_short(self) -> bool:
         """Whether compilers make vectors along its rows of taps, which they may make too wide."""
         return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded
@@ -188,14 +193,20 @@ class Tile:
     def _kernel_call(self, chunk: Chunk, o: str, bias: str) -> str:
         step, view = self.loops.step, self.loops.part.view
         output = _plus(self.start, o)
+        part = self.loops.part
         taps = f"taps + o / {step.padded_outputs} * {view.taps}" if step.groups > 1 else "taps"
+        sums = _plus("sums", o)
+        if self.has_pixel_loop:
+            taps, sums = f"{taps} + p * {view.pixel}", f"{sums} + p * {self.stride}"
         rows = _plus("rows", _times(o, view.padded)) if step.packed else self._weights(output)
         arguments = [
             taps, view.pixel, view.segments, view.segment, view.taps, rows,
-            *([_plus(bias, output)] if step.starts_biased else []), _plus("sums", o), self.stride,
+            *([_plus(bias, output)] if step.starts_biased else []), sums, self.stride,
         ]  # fmt: skip
-        kernel = Dot.called(step, self.loops.part, chunk.blocks).name
-        return f"{kernel}({', '.join(map(str, arguments))});"
+        call = f"{Dot.called(step, part, chunk.blocks).name}({', '.join(map(str, arguments))});"
+        if self.has_pixel_loop:
+            return f"for (p = 0; p < {part.pixels}; p += {part.apiece}) {{\n    {call}\n}}"
+        return call
 
     def _weights(self, output: str) -> str:
         return _plus(self.loops.weight, _times(output, self.loops.part.view.padded))

@@ -27,7 +27,7 @@ from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, WEIGHT, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
-from pefslc.targets.c.tiles import chunks, tile
+from pefslc.targets.c.tiles import chunks, tile, together
 
 __all__ = ["convolution_dots", "dense_dots"]
 
@@ -78,8 +78,8 @@ class _Dots:
             if narrow.paired or narrow.halved:
                 return narrow
         step = self._laid_out(found, cpu)
-        if cpu.few is not None and not all(step.order.suits(part.pixels, part.view.padded) for part in step.parts):
-            return self._laid_out(found, cpu.few)
+        if cpu.few is not None and not all(cpu.suits(part.apiece, part.view.padded) for part in step.parts):
+            return self.step(found, cpu.few)
         return step
 
     def _laid_out(self, found: list[tuple[Phase, Codes]], cpu: Cpu) -> DotStep:
@@ -95,8 +95,8 @@ class _Dots:
         weight_type = cpu.order.weights or weight_type
         outputs = round_up(op.weight.shape[0] // self.groups, cpu.outputs)
         parts = [self._part(*each, len(found) == 1, taps, offset, weight_type, sums, outputs, cpu) for each in found]
-        together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
-        scratch = [_scratch(f"s{self.index}a", sums, together)]
+        sums_together = max(part.pixels * self._sums_of_a_pixel(part, outputs) for part in parts)
+        scratch = [_scratch(f"s{self.index}a", sums, sums_together)]
         copies = [self._copied(part) for part in parts if part.gather is not Gather.NONE]
         if copies:
             scratch.append(_scratch(f"s{self.index}p", taps, max(copies)))
@@ -173,14 +173,15 @@ class _Dots:
         most = columns
         if cpu.scratch_bytes is not None:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
-        pixels, together = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        apiece, blocks_apiece = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
+        pixels = together(cpu, most, apiece)
         passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         if gather is Gather.PATCH and alone and channels <= cpu.strip:
             strip = self._strip(phase, pixels, alignment, taps.bytes if cpu.order.aligned else _WORD)
             gather, view = (gather, view) if strip is None else (Gather.STRIP, strip)
         unpacked: tuple[Pass, ...] = ()
         if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
-            unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, together)
+            unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, blocks_apiece)
         return DotPart(
             rows=phase.rows,
             columns=phase.columns,
@@ -192,7 +193,8 @@ class _Dots:
             lines=lines,
             line=columns,
             pixels=pixels,
-            chunks=tuple(chunks(cpu, self.groups * outputs, together)),
+            apiece=apiece,
+            chunks=tuple(chunks(cpu, self.groups * outputs, blocks_apiece)),
             passes=(passes and lines * columns > pixels) or bool(unpacked),
             unpacked=unpacked,
             run=max(cpu.run // pixels, 1) if cpu.run is not None and sum(each.calls for each in unpacked) > 1 else 0,

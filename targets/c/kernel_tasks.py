@@ -108,7 +108,7 @@ class Dot(_Task):
         types, view = (step.taps, step.weight_type, step.sums, step.products), part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
         proven = step.chained, step.paired, step.halved
-        return cls(step.order, *types, step.starts_biased, *proven, part.pixels, blocks, *strip)
+        return cls(step.order, *types, step.starts_biased, *proven, part.apiece, blocks, *strip)
 
     @property
     def name(self) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.targets.c.cpus import Cpu
+from pefslc.targets.c.dots import round_up
 
-__all__ = ["Chunk", "chunks", "tile"]
+__all__ = ["Chunk", "chunks", "tile", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,12 @@ def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
         return -(-columns // pixels) * sum((_cycles(cpu, pixels, b) for b in calls), Fraction(0)), pixels * together
 
     return min(candidates, key=cost)
+
+
+def together(cpu: Cpu, columns: int, pixels: int) -> int:
+    """Pixels of `columns` side by side that are a tile: as many as a kernel's, or a multiple that leaves few over."""
+    candidates = range(pixels, max(min(cpu.tile, columns), pixels) + 1, pixels)
+    return min(candidates, key=lambda each: (round_up(columns, each), -each))
 
 
 def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
