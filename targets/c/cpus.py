@@ -12,7 +12,7 @@ from fractions import Fraction
 from pefslc.targets.c.ctype import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS",
+    "BLOCKS", "COLUMNS", "CPUS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "FAST", "GENERIC", "LANES", "PAIRS", "QUADS", "ROWS",
     "ROWS_OF_16", "SMALL", "TAPS", "TILES", "WORDS", "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
 
@@ -64,9 +64,10 @@ ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, i
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 TILES = WeightOrder("tiles", outputs=16, taps=4, biased=True, most=64)  # tdpbusd: up to 16 rows of a block at a time
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
+LANES = WeightOrder("lanes", outputs=16, taps=1, weights=_S16, biased=True)  # a vector of outputs for each tap
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
-DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, PAIRS, QUADS)
+DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, LANES, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
@@ -115,7 +116,7 @@ class Cpu:
     narrow        the row for layers whose sums of 16 bits `dots.most_paired` or `most_halved` proves to be exact; None:
                   as for all others
     least_pixels, least_taps  that a layer must have; 0: any
-    few           the row for layers that have fewer; None: there are none
+    few           the row for layers that have fewer, if it fills up no more outputs; None: there is none
     general       the row for layers whose types the kernels of the order do not take (those of ROWS take all); None:
                   GENERIC, to which `adapted` gives the same options
     """
@@ -176,9 +177,11 @@ class Cpu:
                 raise ValueError(f"processor {self.name}: {what}")
 
 
-    def suits(self, pixels: int, taps: int) -> bool:
+    def suits(self, pixels: int, taps: int, outputs: int) -> bool:
         """Whether a layer of so many pixels together, and taps of each, is one for this row rather than for `few`."""
-        return self.few is None or (pixels >= self.least_pixels and taps >= self.least_taps)
+        if self.few is None or (pixels >= self.least_pixels and taps >= self.least_taps):
+            return True
+        return -(-outputs // self.few.outputs) * self.few.outputs > -(-outputs // self.outputs) * self.outputs
 
 
 def _cortex_m(core: str) -> tuple[str, ...]:
@@ -190,8 +193,13 @@ _SHORT_ROWS = Cpu(
     name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, tile=8, blocks=8,
     sums=8, taps=_U8, widens=True, lanes=64, compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
+# Of few taps, adding up a register takes longer than the products.
+_FEW_TAPS = replace(
+    _SHORT_ROWS, order=LANES, outputs=16, pixels=8, tile=0, blocks=1, sums=8, alignment=1, widens=False, general=_SHORT_ROWS
+)
+_ROWS = replace(_SHORT_ROWS, least_taps=12, few=_FEW_TAPS)
 # Weights of long rows come from farther away than taps: they serve more pixels.
-GENERIC = replace(_SHORT_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_SHORT_ROWS)
+GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_ROWS)
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
@@ -333,14 +341,14 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
     if memory == SMALL:
         cpu = replace(cpu, copies_image=False, depthwise=None, lanes=0, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
         if cpu.order == ROWS:  # whose kernels take all types of taps
-            cpu = replace(cpu, taps=None)
+            cpu = replace(cpu, taps=None, pixels=min(cpu.pixels, 4), tile=0, few=None)
 
     widens = widens and cpu.widens and not packs
 
     def also(other: Cpu | None) -> Cpu | None:
         return None if other is None else adapted(other, memory=memory, packs=packs, widens=widens)
 
-    general = None if cpu.order == ROWS else GENERIC
+    general = None if cpu.order == ROWS else cpu.general or GENERIC
     return replace(cpu, packs=packs, widens=widens, narrow=also(cpu.narrow), few=also(cpu.few), general=also(general))
 
 

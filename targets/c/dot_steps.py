@@ -78,7 +78,9 @@ class _Dots:
             if narrow.paired or narrow.halved:
                 return narrow
         step = self._laid_out(found, cpu)
-        if cpu.few is not None and not all(cpu.suits(part.apiece, part.view.padded) for part in step.parts):
+        taps = min(cpu.order.filled(weight.shape[1], cpu.order.taps) for _, weight in found)
+        outputs = self.op.weight.shape[0] // self.groups
+        if cpu.few is not None and not all(cpu.suits(part.apiece, taps, outputs) for part in step.parts):
             return self.step(found, cpu.few)
         return step
 
@@ -143,6 +145,7 @@ class _Dots:
         order = cpu.order
         fewest = min(cpu.alignment, _FEW_TAPS if count <= _FEW_TAPS else cpu.alignment)
         alignment = max(fewest // taps.bytes, order.taps)
+
         of_images = cpu.copies_image and not order.aligned  # whose windows begin anywhere
         is_copy = Move(self.source.type, taps, offset).is_copy
         too_few = cpu.lanes > 0 and order == ROWS and count < _FEW_TAPS and columns > 1
