@@ -93,6 +93,8 @@ class Cpu:
     far           loads that take as long as that of a weight: taps were just copied, weights come from farther away
     latency       cycles from a sum to the next into the same register
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
+    copies_line   whether a line of a depthwise convolution reads a padded copy of the rows that it sees, rather than of
+                  the whole image: little memory, and rows are copied again for each line
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
     strip         channels of an image, at most, of which a window reads a strip that all pixels of a tile share, where
@@ -135,6 +137,7 @@ class Cpu:
     tile: int = 0
     latency: int = 1
     alignment: int = 32
+    copies_line: bool = False
     copies_image: bool = False
     strip: int = 0
     cache: int = 0
@@ -191,7 +194,7 @@ def _cortex_m(core: str) -> tuple[str, ...]:
 # gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
 _SHORT_ROWS = Cpu(
     name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, tile=8, blocks=8,
-    sums=8, taps=_U8, widens=True, lanes=64, compiler=_cortex_m("cortex-m4"),
+    sums=8, taps=_U8, widens=True, depthwise=TAPS, copies_line=True, lanes=64, compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
 # Of few taps, adding up a register takes longer than the products.
 _FEW_TAPS = replace(

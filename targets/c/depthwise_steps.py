@@ -36,7 +36,7 @@ def depthwise_step(
         taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
         order = cpu.depthwise if taps == cpu.taps else None
     lanes = cpu.lanes if len(found) == 1 else 0
-    parts = [_part(phase, weight, source, order, kind, lanes) for phase, weight in found]
+    parts = [_part(phase, weight, source, order, kind, cpu.copies_line, lanes) for phase, weight in found]
     together = max(part.run if order is None else len(part.columns) for part in parts)
     scratch = [Buffer(f"s{index}", Place.ARENA, sums, channels * together)]
     if parts[0].image is not None:
@@ -57,7 +57,7 @@ def depthwise_step(
 
 
 def _part(
-    phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType, lanes: int
+    phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType, by_line: bool, lanes: int
 ) -> DepthwisePart:
     """weight: [channels, KH * KW]."""
     window, channels = phase.window, len(weight)
@@ -68,7 +68,7 @@ def _part(
     if order is not None:
         grid = len(phase.rows), len(phase.columns)
         _, _, height, width = source.shape
-        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
+        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels, by_line=by_line)
     packed = _packed(weight.reshape(-1, *window.kernel), order).astype(dtype_of(kind))
     return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image, run=run)
 
