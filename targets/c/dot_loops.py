@@ -114,6 +114,28 @@ class DotLoops(Loops[DotStep, DotPart]):
         return self.part.gather in (Gather.PATCH, Gather.STRIP, Gather.ROWS)
 
     @property
+    def is_of_one_row(self) -> bool:
+        """Whether the pixels of a tile lie in one row of the result."""
+        return self.grid[1] % self.part.pixels == 0
+
+    def image_of(self, pixel: str) -> str:
+        """The C expression of the image that the window of a pixel is in."""
+        rows, columns = self.grid
+        _, channels, height, width = self.step.images
+        return f"x + {pixel} / {rows * columns} * {height * width * channels}"
+
+    def row_of(self, pixel: str) -> str:
+        """The C expression of the row where a pixel's window begins."""
+        assert self.window is not None
+        rows, columns = self.grid
+        return f"{pixel} / {columns} % {rows} * {self.window.strides[0]} - {self.top}"
+
+    def column_of(self, pixel: str) -> str:
+        """The C expression of the column where a pixel's window begins."""
+        assert self.window is not None
+        return f"{pixel} % {self.grid[1]} * {self.window.strides[1]} - {self.left}"
+
+    @property
     def taps_there(self) -> str:
         """The C expression of the taps of `pixel` that lie in the source as kernels read them."""
         place = f"x + pixel * {self.part.view.pixel}"

@@ -182,6 +182,8 @@ class _Dots:
         if gather is Gather.PATCH and alone and channels <= cpu.strip:
             strip = self._strip(phase, pixels, alignment, taps.bytes if cpu.order.aligned else _WORD)
             gather, view = (gather, view) if strip is None else (Gather.STRIP, strip)
+        if self.planes and gather is Gather.PATCH:  # codes side by side are taps side by side
+            weight = weight.reshape(-1, *window.kernel, channels).transpose(0, 1, 3, 2).reshape(weight.shape)
         unpacked: tuple[Pass, ...] = ()
         if cpu.packs and alone and self.groups == 1 and kind == _SIGNED_BYTE and bits_of(weight) < 8:
             unpacked = passes_of(cpu, self.op.weight.shape[0], outputs, view.padded, blocks_apiece)

@@ -1,7 +1,8 @@
 """Where the taps of a dot product lie, and how they come there.
 
 A kernel reads the taps of pixel p at  x[p * pixel + s * segment + i],  s < segments, i < taps.  Rows that lie in memory
-(a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together.
+(a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together:
+its rows, each pixel after pixel, or of planes channel after channel.
 In a padded copy of the *image* a window is one segment a row of the kernel, and its pixels need no copies of their own.
 So it is in a *strip*: what the pixels of one tile, side by side, see of the image. Windows there
 share all their columns but one.
