@@ -223,7 +223,7 @@ class DepthwiseLine(_Task):
     @property
     def parameters(self) -> str:
         """Of the C function."""
-        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
+        bias = f"const PEFSLC_FLASH {self.sums} *restrict bias, " if self.biased else ""
         return (
             f"const {self.taps} *restrict x, int32_t row, const PEFSLC_FLASH {self.weights} *restrict w, {bias}"
             f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"

@@ -51,9 +51,9 @@ def test_the_text_of_a_plan_says_what_each_step_does() -> None:
         "   does conv2d %v3, clamp %v4",
         "   scratch s2a, s2p",
         "s2p: bytes 0 to 128, in steps 2 to 2",
-        "s2a: bytes 128 to 192, in steps 2 to 2",
         "t1: bytes 0 to 32, in steps 0 to 1",
-        "t2: bytes 192 to 224, in steps 1 to 2",
+        "t2: bytes 128 to 160, in steps 1 to 2",
+        "s2a: bytes 192 to 224, in steps 2 to 2",
         "s1: bytes 64 to 72, in steps 1 to 1",
     ]
 
@@ -108,12 +108,14 @@ def test_reports_count_channels_and_phases_where_there_are_several() -> None:
 
 
 def test_a_convolution_of_one_channel_is_depthwise() -> None:
-    """Its weights are not filled up to rows of a vector: they are there for each pixel of a line of three."""
+    """Its weights are not filled up to rows of a vector: they, and the bias of the taps' offset, are there for each pixel
+    of a line of three.
+    """
     b = GraphBuilder("one")
     y = b.conv(b.input((1, 1, 5, 5)), np.ones((1, 1, 3, 3), dtype=np.int64))
     emission = lowered(b.graph(y))
     assert str(emission.ops[y.name].implementation).startswith("depthwise")
-    assert emission.details["constant_bytes"] == 3 * 9
+    assert emission.details["constant_bytes"] == 3 * (9 + 4)
 
 
 def test_a_staircase_is_judged_on_the_codes_that_reach_it() -> None:
