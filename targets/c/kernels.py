@@ -66,8 +66,8 @@ def _is_of_signed_bytes(task: Sums) -> bool:
 
 
 def _has_few_taps(task: Sums) -> bool:
-    """Of bytes, whose weights, the same for each pixel, stay in registers."""
-    if not isinstance(task, DepthwiseLine) or not _is_of_bytes(task) or task.run > 1:
+    """Of signed bytes, whose weights, the same for each pixel, stay in registers."""
+    if not isinstance(task, DepthwiseLine) or not _is_of_bytes(task) or not task.taps.signed or task.run > 1:
         return False
     return task.kernel[0] * task.kernel[1] <= 9
 
