@@ -101,6 +101,7 @@ class Cpu:
                   they lie side by side and no tap is filled up; 0: none
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
                   takes all of them
+    depthwise_taps  the same as `taps`, of a depthwise convolution in an order; None: the same type
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
@@ -138,6 +139,7 @@ class Cpu:
     latency: int = 1
     alignment: int = 32
     copies_line: bool = False
+    depthwise_taps: CType | None = None
     copies_image: bool = False
     strip: int = 0
     cache: int = 0
@@ -194,7 +196,7 @@ def _cortex_m(core: str) -> tuple[str, ...]:
 # gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
 _SHORT_ROWS = Cpu(
     name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, tile=8, blocks=8,
-    sums=8, taps=_U8, widens=True, depthwise=TAPS, copies_line=True, lanes=64, compiler=_cortex_m("cortex-m4"),
+    sums=8, taps=_U8, widens=True, depthwise=TAPS, depthwise_taps=_S16, copies_line=True, lanes=64, compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
 # Of few taps, adding up a register takes longer than the products.
 _FEW_TAPS = replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["INT16", "INT32", "INT64", "WEIGHT", "CType"]
+__all__ = ["INT16", "INT32", "INT64", "LANE_WEIGHT", "WEIGHT", "CType"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,3 +37,4 @@ INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those
+LANE_WEIGHT = CType(8, True, "pefslc_lane_weight")  # of a depthwise convolution: the same

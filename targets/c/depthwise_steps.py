@@ -11,7 +11,7 @@ from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type, round_up
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
-from pefslc.targets.c.storage import INT32, Buffer, CType, Place, Tensor, dtype_of, narrowest_signed
+from pefslc.targets.c.storage import INT32, LANE_WEIGHT, Buffer, CType, Place, Tensor, dtype_of, narrowest_signed
 from pefslc.targets.c.taps import PaddedImage
 
 __all__ = ["depthwise_step"]
@@ -33,8 +33,9 @@ def depthwise_step(
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
     if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
-        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
-        order = cpu.depthwise if taps == cpu.taps else None
+        wanted = cpu.depthwise_taps or cpu.taps
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=True)
+        order = cpu.depthwise if taps == wanted else None
     lanes = cpu.lanes if len(found) == 1 else 0
     parts = [_part(phase, weight, source, order, kind, cpu.copies_line, lanes) for phase, weight in found]
     together = max(part.run if order is None else len(part.columns) for part in parts)
@@ -49,10 +50,10 @@ def depthwise_step(
         taps=taps,
         offset=offset,
         parts=tuple(parts),
-        weight_type=kind,
+        weight_type=LANE_WEIGHT if order == TAPS and cpu.widens else kind,
         bias=bias,
         sums=sums,
-        products=product_type(source, op.weight.data, sums),
+        products=product_type(source, op.weight.data, sums, narrow=order == TAPS),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from pefslc.targets.c.cpus import QUADS, WeightOrder
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
-from pefslc.targets.c.storage import WEIGHT, CType
+from pefslc.targets.c.storage import INT16, WEIGHT, CType
 from pefslc.targets.c.taps import Gather, Move
 
 __all__ = ["Depthwise", "DepthwiseLine", "Dot", "Sums", "depthwise_of", "moves_of", "sums_of"]
@@ -61,6 +61,8 @@ class _Task(ABC):
         """The C expression of a product."""
         if self.weights == WEIGHT and self.taps.bits == self.weights.bits:
             return f"PEFSLC_PRODUCT({tap}, {weight})"
+        if self.products == INT16:
+            return f"PEFSLC_LANE_PRODUCT({tap}, {weight})"
         return f"({self.products}){tap} * ({self.products}){weight}"
 
     @property
