@@ -181,7 +181,6 @@ class Cpu:
             if is_wrong:
                 raise ValueError(f"processor {self.name}: {what}")
 
-
     def suits(self, pixels: int, taps: int, outputs: int) -> bool:
         """Whether a layer of so many pixels together, and taps of each, is one for this row rather than for `few`."""
         if self.few is None or (pixels >= self.least_pixels and taps >= self.least_taps):
@@ -193,17 +192,19 @@ def _cortex_m(core: str) -> tuple[str, ...]:
     return "arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb"
 
 
-# gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
+# gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t. What it spends on
+# adding up registers, which each sum takes, more sums at a time do not save; and two pixels are enough for the latency.
 _SHORT_ROWS = Cpu(
-    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, tile=8, blocks=8,
-    sums=8, taps=_U8, widens=True, depthwise=TAPS, depthwise_taps=_S16, copies_line=True, lanes=64, compiler=_cortex_m("cortex-m4"),
+    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, blocks=8, sums=8,
+    tile=8, taps=_U8, widens=True, depthwise=TAPS, depthwise_taps=_S16, copies_line=True, lanes=64,
+    compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
-# Of few taps, adding up a register takes longer than the products.
+# Of few taps, adding up takes longer than multiplying lane by lane.
 _FEW_TAPS = replace(
-    _SHORT_ROWS, order=LANES, outputs=16, pixels=8, tile=0, blocks=1, sums=8, alignment=1, widens=False, general=_SHORT_ROWS
+    _SHORT_ROWS, order=LANES, outputs=16, pixels=8, blocks=1, tile=0, alignment=1, widens=False, general=_SHORT_ROWS
 )
 _ROWS = replace(_SHORT_ROWS, least_taps=12, few=_FEW_TAPS)
-# Weights of long rows come from farther away than taps: they serve more pixels.
+# Weights of long rows do not all stay near: each serves more pixels, and 16 sums hide the latency.
 GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_ROWS)
 
 

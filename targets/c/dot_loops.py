@@ -188,7 +188,7 @@ class Tile:
     @property
     def is_short(self) -> bool:
         """Whether compilers make vectors along its rows of taps, which they may make too wide."""
-        return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded
+        return self.loops.step.order == ROWS and self.loops.part.view.padded >= _NARROW
 
     @property
     def is_flat(self) -> bool:

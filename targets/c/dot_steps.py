@@ -27,7 +27,7 @@ from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import INT32, WEIGHT, Buffer, CType, Layout, Place, Tensor, narrowest_signed
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
-from pefslc.targets.c.tiles import chunks, tile, together
+from pefslc.targets.c.tiles import chunks, pixels_of_a_tile, tile
 
 __all__ = ["convolution_dots", "dense_dots"]
 
@@ -177,7 +177,7 @@ class _Dots:
         if cpu.scratch_bytes is not None:
             most = min(columns, max(cpu.scratch_bytes // (self.groups * outputs * sums.bytes), 1))
         apiece, blocks_apiece = tile(cpu, most, blocks if self.groups == 1 else unit, view.padded * kind.bytes)
-        pixels = together(cpu, most, apiece)
+        pixels = pixels_of_a_tile(cpu, most, apiece)
         passes = alone and gather in (Gather.NONE, Gather.IMAGE) and 0 < cpu.cache < outputs * view.padded * kind.bytes
         if gather is Gather.PATCH and alone and channels <= cpu.strip:
             strip = self._strip(phase, pixels, alignment, taps.bytes if cpu.order.aligned else _WORD)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pefslc.targets.c.cpus import Cpu
 from pefslc.targets.c.dots import round_up
 
-__all__ = ["Chunk", "chunks", "tile", "together"]
+__all__ = ["Chunk", "chunks", "pixels_of_a_tile", "tile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
     return min(candidates, key=cost)
 
 
-def together(cpu: Cpu, columns: int, pixels: int) -> int:
+def pixels_of_a_tile(cpu: Cpu, columns: int, pixels: int) -> int:
     """Pixels of `columns` side by side that are a tile: as many as a kernel's, or a multiple that leaves few over."""
     candidates = range(pixels, max(min(cpu.tile, columns), pixels) + 1, pixels)
     return min(candidates, key=lambda each: (round_up(columns, each), -each))
@@ -76,4 +76,5 @@ def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
 
 def _cycles(cpu: Cpu, pixels: int, blocks: int) -> Fraction:
     """Of one step over the taps: all products, no two of one sum at a time, and the loads beside them."""
-    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(pixels + cpu.far * blocks, cpu.loads)
+    loads = pixels + cpu.far * blocks
+    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(loads, cpu.loads)
