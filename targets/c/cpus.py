@@ -12,7 +12,7 @@ from fractions import Fraction
 from pefslc.targets.c.ctype import INT16, CType
 
 __all__ = [
-    "BLOCKS", "COLUMNS", "CPUS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "FAST", "GENERIC", "PAIRS", "QUADS", "ROWS",
+    "BLOCKS", "COLUMNS", "CPUS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "FAST", "GENERIC", "LANES", "PAIRS", "QUADS", "ROWS",
     "ROWS_OF_16", "SMALL", "TAPS", "TILES", "WORDS", "Cpu", "WeightOrder", "adapted", "cpu_named",
 ]  # fmt: skip
 
@@ -20,8 +20,6 @@ FAST, SMALL = "fast", "small"  # what memory is planned for
 
 _SMALL_SCRATCH = 640  # bytes of sums: what a tile may need in small mode, if it has more than one pixel
 _SMALL_RUN = 32  # pixels: packed weights are unpacked again for each run of them
-
-_LEAST_PIXELS = 4  # with fewer, tiles of weights take longer to load than their products
 
 _U8, _S8, _S16 = CType(8, signed=False), CType(8, signed=True), INT16
 
@@ -56,10 +54,6 @@ class WeightOrder:
         shares = self.shares(count)
         return shares * (-(-count // (shares * alignment)) * alignment)
 
-    def suits(self, pixels: int, taps: int) -> bool:
-        """Whether so many pixels together, and taps of each, are worth loading what an instruction takes at most."""
-        return not self.most or (pixels >= _LEAST_PIXELS and taps >= self.most)
-
     def shares(self, taps: int) -> int:
         """How many equal shares a segment has."""
         return -(-taps // self.most) if self.most else 1
@@ -70,9 +64,10 @@ ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, i
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 TILES = WeightOrder("tiles", outputs=16, taps=4, biased=True, most=64)  # tdpbusd: up to 16 rows of a block at a time
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=_S16, biased=True)  # pmaddwd: sums of 2 products of int16_t
+LANES = WeightOrder("lanes", outputs=16, taps=1, weights=_S16, biased=True)  # a vector of outputs for each tap
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
-DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, PAIRS, QUADS)
+DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, LANES, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
 TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
@@ -90,6 +85,7 @@ class Cpu:
                   None: each pixel by itself, [rows][columns][channels]
     outputs       that weights are filled up to: a multiple of `order.outputs`
     pixels        that one kernel computes, at most
+    tile          pixels whose taps are copied, and whose sums become codes, together, at most; 0: those of a kernel
     blocks        of outputs that one kernel computes, at most: a multiple of outputs / order.outputs
     sums          that its registers hold: pixels * blocks, at most
     registers     of vectors, which hold all sums, the taps or the weights of a step (whichever take fewer), one of the
@@ -97,14 +93,18 @@ class Cpu:
     per_block     registers that the sums of one pixel take, and the weights
     multiplies    in a cycle
     loads         in a cycle
+    far           loads that take as long as that of a weight: taps were just copied, weights come from farther away
     latency       cycles from a sum to the next into the same register
     alignment     bytes that a row of taps is filled up to, so that no loop has a remainder
+    copies_line   whether a line of a depthwise convolution reads a padded copy of the rows that it sees, rather than of
+                  the whole image: little memory, and rows are copied again for each line
     copies_image  whether a window reads a padded copy of the whole image, rather than a patch that is gathered for each
                   pixel: less to copy, and more memory
     strip         channels of an image, at most, of which a window reads a strip that all pixels of a tile share, where
                   they lie side by side and no tap is filled up; 0: none
     cache         bytes that stay near. Where all weights are more, a pass over the pixels takes some outputs; 0: it
                   takes all of them
+    depthwise_taps  the same as `taps`, of a depthwise convolution in an order; None: the same type
     taps          what its instruction multiplies weights of 8 bits by. Taps of another type become this one as they
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
@@ -121,8 +121,8 @@ class Cpu:
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        the row for layers whose sums of 16 bits `certificates` proves to be exact; None:
                   as for all others
-    few           the row for layers whose pixels or taps are too few for the order (`WeightOrder.suits`); None: as for
-                  all others
+    least_pixels, least_taps  that a layer must have; 0: any
+    few           the row for layers that have fewer, if it fills up no more outputs; None: there is none
     general       the row for layers whose types the kernels of the order do not take (those of ROWS take all); None:
                   GENERIC, to which `adapted` gives the same options
     """
@@ -139,8 +139,12 @@ class Cpu:
     per_block: int = 1
     multiplies: int | Fraction = 1
     loads: int = 1
+    far: int = 1
+    tile: int = 0
     latency: int = 1
     alignment: int = 32
+    copies_line: bool = False
+    depthwise_taps: CType | None = None
     copies_image: bool = False
     strip: int = 0
     cache: int = 0
@@ -153,6 +157,8 @@ class Cpu:
     lanes: int = 0
     halves: bool = False
     narrow: Cpu | None = None
+    least_pixels: int = 0
+    least_taps: int = 0
     few: Cpu | None = None
     general: Cpu | None = None
     compiler: tuple[str, ...] = ()
@@ -182,16 +188,31 @@ class Cpu:
             if is_wrong:
                 raise ValueError(f"processor {self.name}: {what}")
 
+    def suits(self, pixels: int, taps: int, outputs: int) -> bool:
+        """Whether a layer of so many pixels together, and taps of each, is one for this row rather than for `few`."""
+        if self.few is None or (pixels >= self.least_pixels and taps >= self.least_taps):
+            return True
+        return -(-outputs // self.few.outputs) * self.few.outputs > -(-outputs // self.outputs) * self.outputs
+
 
 def _cortex_m(core: str) -> tuple[str, ...]:
     return "arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb"
 
 
-# gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t.
-GENERIC = Cpu(
-    name="generic", summary="any processor: tiles and rows that suit most", taps=_U8, widens=True, lanes=64,
+# gcc finds vpdpbusd in sums of uint8_t times int8_t, and pmaddwd in those of anything times int16_t. What it spends on
+# adding up registers, which each sum takes, more sums at a time do not save; and two pixels are enough for the latency.
+_SHORT_ROWS = Cpu(
+    name="generic", summary="any processor: tiles and rows that suit most", outputs=2, pixels=2, blocks=8, sums=8,
+    tile=8, taps=_U8, widens=True, depthwise=TAPS, depthwise_taps=_S16, copies_line=True, lanes=64,
     compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
+# Of few taps, adding up takes longer than multiplying lane by lane.
+_FEW_TAPS = replace(
+    _SHORT_ROWS, order=LANES, outputs=16, pixels=8, blocks=1, tile=0, alignment=1, widens=False, general=_SHORT_ROWS
+)
+_ROWS = replace(_SHORT_ROWS, least_taps=12, few=_FEW_TAPS)
+# Weights of long rows do not all stay near: each serves more pixels, and 16 sums hide the latency.
+GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_ROWS)
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:
@@ -292,6 +313,8 @@ CPUS = (
         sums=80,
         multiplies=1,
         latency=1,
+        least_pixels=4,  # with fewer, tiles of weights take longer to load than their products
+        least_taps=64,
         few=_V4,
     ),
     _with_neon(
@@ -332,14 +355,14 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
     if memory == SMALL:
         cpu = replace(cpu, copies_image=False, depthwise=None, lanes=0, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
         if cpu.order == ROWS:  # whose kernels take all types of taps
-            cpu = replace(cpu, taps=None)
+            cpu = replace(cpu, taps=None, pixels=min(cpu.pixels, 4), tile=0, few=None)
 
     widens = widens and cpu.widens and not packs
 
     def also(other: Cpu | None) -> Cpu | None:
         return None if other is None else adapted(other, memory=memory, packs=packs, widens=widens)
 
-    general = None if cpu.order == ROWS else GENERIC
+    general = None if cpu.order == ROWS else cpu.general or GENERIC
     return replace(cpu, packs=packs, widens=widens, narrow=also(cpu.narrow), few=also(cpu.few), general=also(general))
 
 

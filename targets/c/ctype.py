@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["INT16", "INT32", "INT64", "WEIGHT", "WHERE_WIDE", "CType"]
+__all__ = ["INT16", "INT32", "INT64", "LANE_WEIGHT", "WEIGHT", "WHERE_WIDE", "CType"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,7 +26,12 @@ class CType:
     @property
     def described(self) -> str:
         """For reports, the same of its codes."""
-        return f"{replace(self, alias='').short} (s16 {WHERE_WIDE})" if self.alias else self.short
+        return f"{replace(self, alias='').short} (s16 {self.where_wide})" if self.alias else self.short
+
+    @property
+    def where_wide(self) -> str:
+        """On which processors its codes have 16 bits, by fixed.h; "": on none."""
+        return {"": "", WEIGHT.alias: WHERE_WIDE, LANE_WEIGHT.alias: "on x86"}[self.alias]
 
     @property
     def bytes(self) -> int:
@@ -42,4 +47,7 @@ INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those
-WHERE_WIDE = "on x86 without VNNI"  # by fixed.h
+LANE_WEIGHT = CType(
+    8, True, "pefslc_lane_weight"
+)  # of a depthwise convolution: the same, where vectors have such lanes
+WHERE_WIDE = "on x86 without VNNI"  # all of them

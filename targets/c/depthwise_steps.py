@@ -11,7 +11,7 @@ from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
-from pefslc.targets.c.storage import INT32, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
+from pefslc.targets.c.storage import INT32, LANE_WEIGHT, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
 from pefslc.targets.c.taps import PaddedImage
 
 __all__ = ["depthwise_step", "is_depthwise"]
@@ -37,10 +37,11 @@ def depthwise_step(
     sums, kind = accumulator_type(op), narrowest_signed(op.weight.data)
     bias, taps, offset, order = None if op.bias is None else op.bias.data, source.type, 0, None
     if cpu.depthwise is not None and (kind, sums, len(found)) == (_SIGNED_BYTE, INT32, 1):
-        taps, offset, bias = converted_taps(source, found[0][1], bias, cpu.taps, may_offset=True)
-        order = cpu.depthwise if taps == cpu.taps else None
+        wanted = cpu.depthwise_taps or cpu.taps
+        taps, offset, bias = converted_taps(source, found[0][1], bias, wanted, may_offset=True)
+        order = cpu.depthwise if taps == wanted else None
     lanes = cpu.lanes if len(found) == 1 else 0
-    parts = [_part(phase, weight, source, order, kind, lanes) for phase, weight in found]
+    parts = [_part(phase, weight, source, order, kind, cpu.copies_line, lanes) for phase, weight in found]
     together = max(part.run if order is None else len(part.columns) for part in parts)
     buffers = [scratch("", sums, channels * together)]
     if parts[0].image is not None:
@@ -54,15 +55,15 @@ def depthwise_step(
         taps=taps,
         offset=offset,
         parts=tuple(parts),
-        weight_type=kind,
+        weight_type=LANE_WEIGHT if order == TAPS and cpu.widens else kind,
         bias=bias,
         sums=sums,
-        products=product_type(source, op.weight.data, sums),
+        products=product_type(source, op.weight.data, sums, narrow=order == TAPS),
     )
 
 
 def _part(
-    phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType, lanes: int
+    phase: Phase, weight: Codes, source: Tensor, order: WeightOrder | None, kind: CType, by_line: bool, lanes: int
 ) -> DepthwisePart:
     """weight: [channels, KH * KW]."""
     window, channels = phase.window, len(weight)
@@ -73,7 +74,7 @@ def _part(
     if order is not None:
         grid = len(phase.rows), len(phase.columns)
         _, _, height, width = source.shape
-        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels)
+        image = PaddedImage.of(window, (channels, height, width), grid, window.kernel[1] * channels, by_line=by_line)
     packed = _packed(weight.reshape(-1, *window.kernel), order).astype(dtype_of(kind))
     return DepthwisePart(rows=phase.rows, columns=phase.columns, window=window, weight=packed, image=image, run=run)
 

@@ -14,7 +14,7 @@ from pefslc.targets.c.tiles import Chunk
 
 __all__ = ["DotLoops", "KernelCall", "Tile"]
 
-_NARROW, _LONG = 64, 256  # taps: two vectors of 256 bits; where those of 512 are as quick
+_NARROW = 64  # taps: two vectors of 256 bits
 _ONLY_OF_LOOPS = ("x", "copy", "top", "left", "begin", "end")
 
 
@@ -23,7 +23,7 @@ class KernelCall:
     """A call of a kernel in a tile's function, or several for the outputs `o` = first, first + step, ... before `end`.
 
     first, end, step  outputs, counted from the tile's first one
-    text              the C statement
+    text              the C statement, for all pixels of the tile
     """
 
     first: int
@@ -106,6 +106,28 @@ class DotLoops(Loops[DotStep, DotPart]):
         return self.part.gather in (Gather.PATCH, Gather.STRIP, Gather.ROWS)
 
     @property
+    def is_of_one_row(self) -> bool:
+        """Whether the pixels of a tile lie in one row of the result."""
+        return self.grid[1] % self.part.pixels == 0
+
+    def image_of(self, pixel: str) -> str:
+        """The C expression of the image that the window of a pixel is in."""
+        rows, columns = self.grid
+        _, channels, height, width = self.step.images
+        return f"x + {pixel} / {rows * columns} * {height * width * channels}"
+
+    def row_of(self, pixel: str) -> str:
+        """The C expression of the row where a pixel's window begins."""
+        assert self.window is not None
+        rows, columns = self.grid
+        return f"{pixel} / {columns} % {rows} * {self.window.strides[0]} - {self.top}"
+
+    def column_of(self, pixel: str) -> str:
+        """The C expression of the column where a pixel's window begins."""
+        assert self.window is not None
+        return f"{pixel} % {self.grid[1]} * {self.window.strides[1]} - {self.left}"
+
+    @property
     def taps_there(self) -> str:
         """The C expression of the taps of `pixel` that lie in the source as kernels read them."""
         place = f"x + pixel * {self.part.view.pixel}"
@@ -151,9 +173,14 @@ class Tile:
         return any(chunk.calls > 1 for chunk in self.chunks)
 
     @property
+    def has_pixel_loop(self) -> bool:
+        """Whether a kernel is called for several pixels one after the other."""
+        return self.loops.part.apiece < self.loops.part.pixels
+
+    @property
     def is_short(self) -> bool:
-        """Whether compilers make vectors along its rows of taps, of which few are whole."""
-        return self.loops.step.order == ROWS and _NARROW <= self.loops.part.view.padded < _LONG
+        """Whether compilers make vectors along its rows of taps, which they may make too wide."""
+        return self.loops.step.order == ROWS and self.loops.part.view.padded >= _NARROW
 
     @property
     def is_flat(self) -> bool:
@@ -180,14 +207,20 @@ class Tile:
     def _kernel_call(self, chunk: Chunk, o: str, bias: str) -> str:
         step, view = self.loops.step, self.loops.part.view
         output = _plus(self.start, o)
+        part = self.loops.part
         taps = f"taps + o / {step.padded_outputs} * {view.taps}" if step.groups > 1 else "taps"
+        sums = _plus("sums", o)
+        if self.has_pixel_loop:
+            taps, sums = f"{taps} + p * {view.pixel}", f"{sums} + p * {self.stride}"
         rows = _plus("rows", _times(o, view.padded)) if step.packed else self._weights(output)
         arguments = [
             taps, view.pixel, view.segments, view.segment, view.taps, rows,
-            *([_plus(bias, output)] if step.starts_biased else []), _plus("sums", o), self.stride,
+            *([_plus(bias, output)] if step.starts_biased else []), sums, self.stride,
         ]  # fmt: skip
-        kernel = Dot.called(step, self.loops.part, chunk.blocks).name
-        return f"{kernel}({', '.join(map(str, arguments))});"
+        call = f"{Dot.called(step, part, chunk.blocks).name}({', '.join(map(str, arguments))});"
+        if self.has_pixel_loop:
+            return f"for (p = 0; p < {part.pixels}; p += {part.apiece}) {{\n    {call}\n}}"
+        return call
 
     def _weights(self, output: str) -> str:
         return _plus(self.loops.weight, _times(output, self.loops.part.view.padded))

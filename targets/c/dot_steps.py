@@ -29,7 +29,7 @@ from pefslc.targets.c.storage import (
     scratch,
 )
 from pefslc.targets.c.taps import Gather, Move, TapView
-from pefslc.targets.c.tiles import chunks, tile
+from pefslc.targets.c.tiles import chunks, pixels_of_a_tile, tile
 
 __all__ = ["convolution_dots", "dense_dots"]
 
@@ -79,8 +79,10 @@ class _Layer:
             if narrow.certificate.paired or narrow.certificate.halved:
                 return narrow
         step = _Layout.of(self, cpu).step()
-        if cpu.few is not None and not all(step.order.suits(part.pixels, part.view.padded) for part in step.parts):
-            return _Layout.of(self, cpu.few).step()
+        taps = min(cpu.order.filled(weight.shape[1], cpu.order.taps) for _, weight in self.found)
+        outputs = self.op.weight.shape[0] // self.groups
+        if cpu.few is not None and not all(cpu.suits(part.apiece, taps, outputs) for part in step.parts):
+            return self.step(cpu.few)
         return step
 
 
@@ -166,8 +168,11 @@ class _Layout:
         windows = self._windows()
         found = windows.gathering(phase, weight.shape[1])
         row_bytes = found.view.padded * kind.bytes
-        pixels, blocks = self._tile(found.line, row_bytes)
+        pixels, apiece, blocks = self._tile(found.line, row_bytes)
         found = windows.strip(phase, found, pixels) or found
+        if self.layer.planes and found.gather is Gather.PATCH:  # codes side by side are taps side by side
+            by_rows = weight.reshape(-1, *phase.window.kernel, self.layer.images[1])
+            weight = by_rows.transpose(0, 1, 3, 2).reshape(weight.shape)
         unpacked = self._unpacked(weight, found.view, blocks)
         # Where all weights are more than what stays near, each pass over the pixels takes some outputs.
         is_far = 0 < cpu.cache < self.outputs * row_bytes
@@ -184,6 +189,7 @@ class _Layout:
             lines=found.lines,
             line=found.line,
             pixels=pixels,
+            apiece=apiece,
             chunks=tuple(chunks(cpu, groups * self.outputs, blocks)),
             passes=(passes and found.lines * found.line > pixels) or bool(unpacked),
             unpacked=unpacked,
@@ -201,14 +207,15 @@ class _Layout:
             cpu=self.cpu,
         )
 
-    def _tile(self, line: int, row_bytes: int) -> tuple[int, int]:
-        """(pixels, blocks) that one kernel computes of a line of pixels; row_bytes: of an output's weights."""
+    def _tile(self, line: int, row_bytes: int) -> tuple[int, int, int]:
+        """(pixels of a tile, pixels and blocks that one kernel computes) of a line; row_bytes: of an output's weights."""
         cpu, groups = self.cpu, self.layer.groups
         most = line
         if cpu.scratch_bytes is not None:
             most = min(line, max(cpu.scratch_bytes // (groups * self.outputs * self.sums.bytes), 1))
         blocks = (self.outputs if groups == 1 else cpu.outputs) // cpu.order.outputs
-        return tile(cpu, most, blocks, row_bytes)
+        apiece, blocks = tile(cpu, most, blocks, row_bytes)
+        return pixels_of_a_tile(cpu, most, apiece), apiece, blocks
 
     def _unpacked(self, weight: Codes, view: TapView, blocks: int) -> tuple[Pass, ...]:
         """The passes that unpack weights; none where they are not packed."""

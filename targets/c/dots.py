@@ -35,9 +35,11 @@ def accumulator_type(op: Conv2d | Dense) -> CType:
     return sum_type(low, high)
 
 
-def product_type(source: Tensor, weight: Codes, sums: CType) -> CType:
-    """int32_t where each product fits: always where their sums do."""
+def product_type(source: Tensor, weight: Codes, sums: CType, *, narrow: bool = False) -> CType:
+    """int32_t where each product fits: always where their sums do. `narrow`: int16_t, where that does."""
     largest = max(abs(source.low), abs(source.high)) * int(np.abs(weight).max(initial=0))
+    if narrow and INT16.holds(-largest, largest):
+        return INT16
     return min(sums, sum_type(-largest, largest))
 
 

@@ -103,6 +103,18 @@ typedef int8_t pefslc_weight;
 #define PEFSLC_PRODUCT(tap, weight) ((int16_t)((int16_t)(tap) * (int16_t)(weight)))
 #endif
 
+/* Weights of depthwise convolutions, and products that fit into 16 bits. Where vectors of 16 bits have twice the lanes of
+ * those of 32, as many are multiplied at a time; other processors would cut off what is cut off already. */
+#if defined(__SSE2__)
+typedef int16_t pefslc_lane_weight;
+#define PEFSLC_LANE_WEIGHT_NAME(name) name##_of_16
+#define PEFSLC_LANE_PRODUCT(tap, weight) ((int16_t)((tap) * (weight)))
+#else
+typedef int8_t pefslc_lane_weight;
+#define PEFSLC_LANE_WEIGHT_NAME(name) name##_of_8
+#define PEFSLC_LANE_PRODUCT(tap, weight) ((int32_t)(tap) * (int32_t)(weight))
+#endif
+
 /* floor(x / 2^shift), 0 <= shift < 32 (64). */
 static inline int32_t pefslc_floor_shift_32(int32_t x, int shift)
 {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pefslc.targets.c.certificates import Certificate
 from pefslc.targets.c.cpus import QUADS, WeightOrder
 from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
-from pefslc.targets.c.storage import WEIGHT, CType
+from pefslc.targets.c.storage import INT16, WEIGHT, CType
 from pefslc.targets.c.taps import Gather, Move
 
 __all__ = ["Depthwise", "DepthwiseLine", "Dot", "Sums", "depthwise_of", "moves_of", "sums_of"]
@@ -56,6 +56,8 @@ class _Task(ABC):
         """The C expression of a product."""
         if self.weights == WEIGHT and self.taps.bits == self.weights.bits:
             return f"PEFSLC_PRODUCT({tap}, {weight})"
+        if self.products == INT16:
+            return f"PEFSLC_LANE_PRODUCT({tap}, {weight})"
         return f"({self.products}){tap} * ({self.products}){weight}"
 
     @property
@@ -97,7 +99,7 @@ class Dot(_Task):
     def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
         view = part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        return cls(*_types(step), step.order, step.starts_biased, step.certificate, part.pixels, blocks, *strip)
+        return cls(*_types(step), step.order, step.starts_biased, step.certificate, part.apiece, blocks, *strip)
 
     @property
     def name(self) -> str:
@@ -202,7 +204,7 @@ class DepthwiseLine(_Task):
     @property
     def parameters(self) -> str:
         """Of the C function."""
-        bias = f"const PEFSLC_FLASH {self.sums} *bias, " if self.biased else ""
+        bias = f"const PEFSLC_FLASH {self.sums} *restrict bias, " if self.biased else ""
         return (
             f"const {self.taps} *restrict x, int32_t row, const PEFSLC_FLASH {self.weights} *restrict w, {bias}"
             f"{self.sums} *restrict sums, int32_t pixels, int32_t channels"

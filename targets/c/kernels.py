@@ -67,8 +67,8 @@ def _is_of_signed_bytes(task: Sums) -> bool:
 
 
 def _has_few_taps(task: Sums) -> bool:
-    """Of bytes, whose weights, the same for each pixel, stay in registers."""
-    if not isinstance(task, DepthwiseLine) or not _is_of_bytes(task) or task.run > 1:
+    """Of signed bytes, whose weights, the same for each pixel, stay in registers."""
+    if not isinstance(task, DepthwiseLine) or not _is_of_bytes(task) or not task.taps.signed or task.run > 1:
         return False
     return task.kernel[0] * task.kernel[1] <= 9
 
@@ -155,6 +155,7 @@ KERNELS = (
     Kernel("thumb1_halves", "dot_rows", _THUMB1, accepts=_is_halved_in_low_registers),
     Kernel("thumb1", "dot_rows", _THUMB1, accepts=_fits_thumb1),
     Kernel("few_registers", "dot_rows", _FEW_REGISTERS, accepts=_splits),
+    Kernel("few_registers", "dot_lanes", _FEW_REGISTERS),
     Kernel("helium", "depthwise", _HELIUM, ("arm_mve.h",), accepts=_is_of_bytes),
     Kernel("dsp", "depthwise", _UNALIGNED, accepts=_is_of_bytes),
     Kernel("avx2", "depthwise_taps", "defined(__AVX2__)", ("immintrin.h",), accepts=_has_few_taps_of_words),
@@ -165,6 +166,7 @@ KERNELS = (
     Kernel("portable", "depthwise_columns", ""),
     Kernel("portable", "depthwise_taps", ""),
     Kernel("portable", "dot_rows", ""),
+    Kernel("portable", "dot_lanes", ""),
     Kernel("portable", "dot_blocks", ""),
     Kernel("portable", "dot_tiles", ""),
     Kernel("portable", "dot_pairs", ""),

@@ -102,7 +102,8 @@ class DotPart(Part):
     gather   how the taps come to where `view` says
     lines    of results for each image; one, of all images, where the pixels are counted through
     line     results of a line
-    pixels   computed together
+    pixels   of a tile: their taps are copied, and their sums become codes, together
+    apiece   pixels of a tile that one kernel computes: a part of them, or all
     chunks   the kernel calls for all outputs
     passes   whether all pixels are computed for one chunk's outputs before those of the next
     unpacked the passes of packed weights, instead of those of each chunk
@@ -114,6 +115,7 @@ class DotPart(Part):
     lines: int
     line: int
     pixels: int
+    apiece: int
     chunks: tuple[Chunk, ...]
     passes: bool
     unpacked: tuple[Pass, ...] = ()

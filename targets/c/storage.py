@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError, Origin
 from pefslc.geometry.shapes import Shape, element_count
-from pefslc.targets.c.ctype import INT16, INT32, INT64, WEIGHT, CType
+from pefslc.targets.c.ctype import INT16, INT32, INT64, LANE_WEIGHT, WEIGHT, CType
 
 __all__ = [
-    "CACHE_LINE", "INT16", "INT32", "INT64", "WEIGHT", "Buffer", "CType", "Layout", "Place", "Tensor",
+    "CACHE_LINE", "INT16", "INT32", "INT64", "LANE_WEIGHT", "WEIGHT", "Buffer", "CType", "Layout", "Place", "Tensor",
     "checked_elements", "dtype_of", "narrowest", "narrowest_signed", "natural_layout", "round_up", "same_order",
     "scratch", "sum_type",
 ]  # fmt: skip

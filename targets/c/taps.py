@@ -1,7 +1,8 @@
 """Where the taps of a dot product lie, and how they come there.
 
 A kernel reads the taps of pixel p at  x[p * pixel + s * segment + i],  s < segments, i < taps.  Rows that lie in memory
-(a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together.
+(a dense layer, a 1 x 1 convolution) are one segment each. So are *patches*: the window of each pixel, copied together:
+its rows, each pixel after pixel, or of planes channel after channel.
 In a padded copy of the *image* a window is one segment a row of the kernel, and its pixels need no copies of their own.
 So it is in a *strip*: what the pixels of one tile, side by side, see of the image. Windows there
 share all their columns but one.
@@ -66,6 +67,7 @@ class TapView:
 class PaddedImage:
     """The part of an image that windows see, with its pads: [rows, columns, channels], and `slack` elements behind it.
 
+    held           rows that are in memory together: all of them, or those that a line of results sees
     top, left      the pads before the image; negative ones crop it
     source_height, source_width  of the image itself
     """
@@ -73,6 +75,7 @@ class PaddedImage:
     rows: int
     columns: int
     channels: int
+    held: int
     top: int
     left: int
     source_height: int
@@ -80,20 +83,29 @@ class PaddedImage:
     slack: int
 
     @classmethod
-    def of(cls, window: Window, source: tuple[int, int, int], grid: tuple[int, int], filled: int) -> PaddedImage:
+    def of(
+        cls, window: Window, source: tuple[int, int, int], grid: tuple[int, int], filled: int, *, by_line: bool = False
+    ) -> PaddedImage:
         """For the windows of `grid` results over a source of (channels, height, width).
 
-        filled  taps of a segment as the kernel reads them: behind the last one that is there, it reads slack
+        filled   taps of a segment as the kernel reads them: behind the last one that is there, it reads slack
+        by_line  whether the rows of one line of results are in memory together, rather than all
         """
         channels, height, width = source
         (sh, sw), (eh, ew) = window.strides, window.extent
         rows, columns = (grid[0] - 1) * sh + eh, (grid[1] - 1) * sw + ew
         slack = filled - window.kernel[1] * channels
-        return cls(rows, columns, channels, window.pads[0], window.pads[1], height, width, slack)
+        held = eh if by_line else rows
+        return cls(rows, columns, channels, held, window.pads[0], window.pads[1], height, width, slack)
 
     @property
     def elements(self) -> int:
-        return self.rows * self.columns * self.channels + self.slack
+        return self.held * self.columns * self.channels + self.slack
+
+    @property
+    def is_by_line(self) -> bool:
+        """Whether the rows of each line of results are copied by themselves, to where those of the last one were."""
+        return self.held < self.rows
 
     @property
     def row_elements(self) -> int:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.targets.c.cpus import Cpu
+from pefslc.targets.c.dots import round_up
 
-__all__ = ["Chunk", "chunks", "tile"]
+__all__ = ["Chunk", "chunks", "pixels_of_a_tile", "tile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ def tile(cpu: Cpu, columns: int, blocks: int, weights: int) -> tuple[int, int]:
     return min(candidates, key=cost)
 
 
+def pixels_of_a_tile(cpu: Cpu, columns: int, pixels: int) -> int:
+    """Pixels of `columns` side by side that are a tile: as many as a kernel's, or a multiple that leaves few over."""
+    candidates = range(pixels, max(min(cpu.tile, columns), pixels) + 1, pixels)
+    return min(candidates, key=lambda each: (round_up(columns, each), -each))
+
+
 def chunks(cpu: Cpu, outputs: int, together: int) -> Iterator[Chunk]:
     """The calls for all outputs: as many as possible of `together` blocks, then one of the rest."""
     step = together * cpu.order.outputs
@@ -75,4 +82,5 @@ def _fits(cpu: Cpu, pixels: int, weights: int) -> bool:
 
 def _cycles(cpu: Cpu, pixels: int, blocks: int) -> Fraction:
     """Of one step over the taps: all products, no two of one sum at a time, and the loads beside them."""
-    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(pixels + blocks, cpu.loads)
+    loads = pixels + cpu.far * blocks
+    return max(Fraction(pixels * blocks) / cpu.multiplies, Fraction(cpu.latency)) + Fraction(loads, cpu.loads)

@@ -9,8 +9,10 @@ import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
+from pefslc.targets.c.cpus import TAPS, cpu_named
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DepthwiseStep
+from pefslc.targets.c.storage import INT16, INT32
 from pefslc.targets.c.target import CTarget
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
@@ -52,3 +54,18 @@ def test_a_pixel_of_few_channels_is_not_alone() -> None:
     program = plan_program(_of_width(23))
     runs = {step.source.shape[1]: step.parts[0].run for step in program.steps if isinstance(step, DepthwiseStep)}
     assert runs == {1: 25, 3: 21, 12: 5, 16: 4, 40: 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "weight", "products"), [(255, -128, INT16), (511, -64, INT16), (511, -65, INT32), (4095, 127, INT32)]
+)
+def test_products_have_16_bits_where_all_fit(code, weight, products, bench):  # type: ignore[no-untyped-def]
+    """511 * 64 is less than 2^15, 511 * 65 is not."""
+    for cpu in ("generic", "x86-64", "x86-64-v3"):
+        b = GraphBuilder(f"products_{cpu.replace('-', '_')}")
+        x = b.clamp(b.input((1, 16, 4, 9), 12, signed=False), code, code)
+        graph = b.graph(b.conv(x, np.full((16, 1, 3, 3), weight), None, 16, pads=(1, 1, 1, 1)))
+        (step,) = (step for step in plan_program(graph, cpu_named(cpu)).steps if isinstance(step, DepthwiseStep))
+        assert (step.order, step.products) == (TAPS, products)
+        bench.add(graph, CTarget(cpu=cpu))
+    bench.check(("-O2",))

@@ -72,6 +72,35 @@ def test_kernels_equal_the_interpreter(row, level, bench, warning_flags):  # typ
     assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, level)) == 0
 
 
+def _any_processor_graph() -> Graph:
+    """Few taps of 16 outputs, short and long rows; depthwise on unsigned codes of 8 and 9 bits, of few channels."""
+    rng = np.random.default_rng(8)
+    b = GraphBuilder("any")
+    outputs = []
+    for bits in (8, 9):
+        x = b.input((1, 8, 3, 8), bits, signed=False)
+        outputs += [b.conv(x, rng.choice([-128, 127], (count, 8, 1, 1)), np.arange(count)) for count in (16, 10)]
+        outputs.append(b.conv(x, rng.choice([-128, 127], (6, 8, 3, 3)), pads=(1, 1, 1, 1)))
+        for strides in ((1, 1), (1, 2)):
+            weight = rng.choice([-128, 127], (8, 1, 3, 3))
+            outputs.append(b.conv(x, weight, np.arange(8), 8, pads=(1, 1, 1, 1), strides=strides))
+    deep = b.input((1, 64, 3, 8), 8, signed=False)
+    outputs.append(b.conv(deep, rng.choice([-128, 127], (3, 64, 3, 3)), pads=(1, 1, 1, 1)))
+    return b.graph(*outputs)
+
+
+@pytest.mark.parametrize("row", EMULATED, ids=lambda row: row.name)
+def test_c_for_any_processor_equals_the_interpreter(row, bench, warning_flags):  # type: ignore[no-untyped-def]
+    """Kernels of the processor may take some of its forms: each must know the types that come."""
+    if row.missing:
+        pytest.skip(f"{' and '.join(row.missing)} not installed: generic did not run on {row.name}")
+    bench.add(_any_processor_graph(), CTarget())
+    main = bench.folder / "main.c"
+    main.write_text(_main(bench.models, 5))
+    sources = [str(bench.folder / source) for _, details in bench.models for source in details["sources"]]
+    assert row.run(bench.folder, [*sources, str(main)], (*warning_flags, "-O2")) == 0
+
+
 def _halves_graph() -> Graph:
     """Sums of 16 bits in the halves of a register: of windows, of a row of each, of dense layers; negative taps."""
     rng = np.random.default_rng(4)

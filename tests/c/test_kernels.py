@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pefslc.targets.c.certificates import UNPROVEN, Certificate
-from pefslc.targets.c.cpus import QUADS, ROWS
+from pefslc.targets.c.cpus import QUADS, ROWS, TAPS
 from pefslc.targets.c.ctype import INT32, WEIGHT, CType
-from pefslc.targets.c.kernel_tasks import Dot
-from pefslc.targets.c.kernels import KERNELS, Kernel
+from pefslc.targets.c.kernel_tasks import DepthwiseLine, Dot
+from pefslc.targets.c.kernels import KERNELS, Kernel, kernels_for
 
 
 def test_a_form_that_nothing_asks_for_is_refused() -> None:
@@ -37,3 +37,11 @@ def test_what_a_function_depends_on_is_in_its_name() -> None:
         {"order": QUADS}, {"columns": 3, "apart": 4},
     ]  # fmt: skip
     assert len({dot.name, *(replace(dot, **other).name for other in others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_kernel_of_signed_bytes_is_not_asked_for_others(signed: bool) -> None:
+    """NEON's kernel extends their sign."""
+    taps, byte = CType(8, signed=signed), CType(8, signed=True)
+    line = DepthwiseLine(taps, byte, INT32, INT32, TAPS, False, (3, 3), 1, 1, 1)
+    assert ("neon" in [kernel.folder for kernel in kernels_for(line)]) == signed

@@ -51,9 +51,9 @@ def test_the_text_of_a_plan_says_what_each_step_does() -> None:
         "   does conv2d %v3, clamp %v4",
         "   scratch s2a, s2p",
         "s2p: bytes 0 to 128, in steps 2 to 2",
-        "s2a: bytes 128 to 192, in steps 2 to 2",
         "t1: bytes 0 to 32, in steps 0 to 1",
-        "t2: bytes 192 to 224, in steps 1 to 2",
+        "t2: bytes 128 to 160, in steps 1 to 2",
+        "s2a: bytes 192 to 224, in steps 2 to 2",
         "s1: bytes 64 to 72, in steps 1 to 1",
     ]
 
