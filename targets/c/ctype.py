@@ -47,7 +47,5 @@ INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those
-LANE_WEIGHT = CType(
-    8, True, "pefslc_lane_weight"
-)  # of a depthwise convolution: the same, where vectors have such lanes
+LANE_WEIGHT = CType(8, True, "pefslc_lane_weight")  # of depthwise layers: wide where vectors are
 WHERE_WIDE = "on x86 without VNNI"  # all of them

@@ -208,7 +208,7 @@ class _Layout:
         )
 
     def _tile(self, line: int, row_bytes: int) -> tuple[int, int, int]:
-        """(pixels of a tile, pixels and blocks that one kernel computes) of a line; row_bytes: of an output's weights."""
+        """(pixels of a tile, pixels and blocks of a kernel) for a line of pixels; row_bytes: of an output's weights."""
         cpu, groups = self.cpu, self.layer.groups
         most = line
         if cpu.scratch_bytes is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pefslc.targets.c.cpus import Cpu
-from pefslc.targets.c.dots import round_up
+from pefslc.targets.c.storage import round_up
 
 __all__ = ["Chunk", "chunks", "pixels_of_a_tile", "tile"]
 
