@@ -80,6 +80,11 @@ def _has_few_taps_of_words(task: Sums) -> bool:
     return task.taps == INT16 and task.weights == CType(8, signed=True) and task.sums == INT32
 
 
+def _has_few_columns(task: Sums) -> bool:
+    """Of bytes, up to four rows, whose weights, as pairs of words, stay in registers."""
+    return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] <= 4 and task.kernel[1] <= 5
+
+
 def _fits_thumb1(task: Sums) -> bool:
     return isinstance(task, Dot) and _is_of_bytes(task) and (task.pixels, task.blocks) in ((2, 2), (1, 4), (1, 2))
 
@@ -140,6 +145,7 @@ KERNELS = (
     Kernel("avx512vnni", "dot_blocks", _VNNI, ("immintrin.h",)),
     Kernel("avx512vnni", "depthwise_columns", _VBMI, ("immintrin.h",)),
     Kernel("avxvnni", "dot_words", "defined(__AVXVNNI__)", ("immintrin.h",)),
+    Kernel("avx2", "depthwise_columns", "defined(__AVX2__)", ("immintrin.h",), accepts=_has_few_columns),
     Kernel("avx2", "dot_words", "defined(__AVX2__)", ("immintrin.h",)),
     Kernel("sse2", "dot_words", "defined(__SSE2__)", ("emmintrin.h",)),
     Kernel("avxvnni", "dot_blocks", "defined(__AVXVNNI__)", ("immintrin.h",)),

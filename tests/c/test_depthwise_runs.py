@@ -16,12 +16,14 @@ from pefslc.targets.c.storage import INT16, INT32
 from pefslc.targets.c.target import CTarget
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
-AVX2 = pytest.param(
-    "x86-64-v3",
-    ("-march=x86-64-v3",),
-    marks=pytest.mark.skipif(
-        not _CPU_FLAGS.is_file() or "avx2" not in _CPU_FLAGS.read_text().split(), reason="this machine has no AVX2"
-    ),
+_AVX2 = pytest.mark.skipif(
+    not _CPU_FLAGS.is_file() or "avx2" not in _CPU_FLAGS.read_text().split(), reason="this machine has no AVX2"
+)
+_ROWS = (
+    ("generic", ()),
+    ("x86-64", ()),
+    pytest.param("x86-64-v3", ("-march=x86-64-v3",), marks=_AVX2),
+    pytest.param("x86-64-v4", ("-march=x86-64-v3",), marks=_AVX2),
 )
 _PADS = ((1, 1, 1, 1), (0, 0, 0, 0), (2, 3, 0, 1), (0, 1, 2, 3))  # top, left, bottom, right
 
@@ -42,7 +44,7 @@ def _of_width(width: int) -> Graph:
     return b.graph(*outputs)
 
 
-@pytest.mark.parametrize(("cpu", "flags"), [("generic", ()), ("x86-64", ()), AVX2])
+@pytest.mark.parametrize(("cpu", "flags"), _ROWS)
 def test_lines_of_every_length_are_exact(cpu, flags, bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     """Also where a run ends in the middle of a line: `steps` computes a few pixels a call."""
     for width in (1, 2, 3, 5, 10, 23):
