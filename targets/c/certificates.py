@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.c.cpus import BLOCKS, ROWS_OF_16, WeightOrder
 from pefslc.targets.c.storage import INT16
 from pefslc.targets.c.taps import TapView
+from pefslc.targets.c.weight_orders import BLOCKS, ROWS_OF_16, WeightOrder
 
 __all__ = ["UNPROVEN", "Certificate", "certificate", "most_chained", "most_halved", "most_paired"]
 

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.dilation_phases import Phase
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d
-from pefslc.targets.c.cpus import TAPS, Cpu, WeightOrder
+from pefslc.targets.c.cpus import Cpu
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
 from pefslc.targets.c.storage import INT32, LANE_WEIGHT, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
 from pefslc.targets.c.taps import PaddedImage
+from pefslc.targets.c.weight_orders import TAPS, WeightOrder
 
 __all__ = ["depthwise_step", "is_depthwise"]
 

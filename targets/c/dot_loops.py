@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pefslc.targets.c.cpus import ROWS
 from pefslc.targets.c.kernel_tasks import Dot
 from pefslc.targets.c.part_loops import Loops
 from pefslc.targets.c.prototypes import Parameter
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.tiles import Chunk
+from pefslc.targets.c.weight_orders import ROWS
 
 __all__ = ["DotLoops", "KernelCall", "Tile"]
 

@@ -12,7 +12,7 @@ from pefslc.geometry.dilation_phases import Phase, phases
 from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.certificates import certificate
-from pefslc.targets.c.cpus import GENERIC, ROWS, Cpu
+from pefslc.targets.c.cpus import GENERIC, Cpu
 from pefslc.targets.c.dots import accumulator_type, converted_taps, packed_weights, product_type
 from pefslc.targets.c.gathering import WORD, Windows
 from pefslc.targets.c.packing import Pass, bits_of, passes_of
@@ -30,6 +30,7 @@ from pefslc.targets.c.storage import (
 )
 from pefslc.targets.c.taps import Gather, Move, TapView
 from pefslc.targets.c.tiles import chunks, pixels_of_a_tile, tile
+from pefslc.targets.c.weight_orders import ROWS
 
 __all__ = ["convolution_dots", "dense_dots"]
 

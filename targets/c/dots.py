@@ -9,9 +9,9 @@ from pefslc.analysis.ranges import partial_sums
 from pefslc.diagnostics.error_codes import Code
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.integer import Conv2d, Dense
-from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, dtype_of, sum_type
 from pefslc.targets.c.taps import TapView
+from pefslc.targets.c.weight_orders import WeightOrder
 
 __all__ = ["accumulator_type", "converted_taps", "packed_weights", "product_type"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pefslc.geometry.dilation_phases import Phase
-from pefslc.targets.c.cpus import ROWS, Cpu
+from pefslc.targets.c.cpus import Cpu
 from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Gather, PaddedImage, TapView
+from pefslc.targets.c.weight_orders import ROWS
 
 __all__ = ["FEW_TAPS", "WORD", "Gathering", "Windows"]
 

@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from pefslc.targets.c.certificates import Certificate
-from pefslc.targets.c.cpus import QUADS, WeightOrder
 from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Program
 from pefslc.targets.c.storage import INT16, WEIGHT, CType
 from pefslc.targets.c.taps import Gather, Move
+from pefslc.targets.c.weight_orders import QUADS, WeightOrder
 
 __all__ = ["Depthwise", "DepthwiseLine", "Dot", "Sums", "depthwise_of", "moves_of", "sums_of"]
 

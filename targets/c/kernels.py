@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pefslc.targets.c.cpus import DEPTHWISE_ORDERS, DOT_ORDERS, ROWS_OF_16
 from pefslc.targets.c.ctype import INT16, INT32, CType
 from pefslc.targets.c.kernel_tasks import DepthwiseLine, Dot, Sums, sums_of
 from pefslc.targets.c.steps import Program
+from pefslc.targets.c.weight_orders import DEPTHWISE_ORDERS, DOT_ORDERS, ROWS_OF_16
 
 __all__ = ["KERNELS", "Kernel", "headers_of", "kernels_for", "shared_by_kernels"]
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from pefslc.geometry.shapes import Window
 from pefslc.ir.value import Op
 from pefslc.targets.c.certificates import Certificate
-from pefslc.targets.c.cpus import WeightOrder
 from pefslc.targets.c.packing import Pass
 from pefslc.targets.c.stages import AddStage, MultiplyStage, Stage
 from pefslc.targets.c.storage import Buffer, CType, Tensor
 from pefslc.targets.c.taps import Gather, Move, PaddedImage, TapView
 from pefslc.targets.c.tiles import Chunk
+from pefslc.targets.c.weight_orders import WeightOrder
 
 __all__ = [
     "ConvolutionStep", "CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part",

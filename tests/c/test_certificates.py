@@ -7,13 +7,14 @@ import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.targets.c.certificates import most_halved, most_paired
-from pefslc.targets.c.cpus import BLOCKS, QUADS, ROWS, WORDS, WeightOrder, cpu_named
+from pefslc.targets.c.cpus import cpu_named
 from pefslc.targets.c.dots import packed_weights
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import TapView
 from pefslc.targets.c.target import CTarget
+from pefslc.targets.c.weight_orders import BLOCKS, QUADS, ROWS, WORDS, WeightOrder
 
 S8 = CType(8, signed=True)
 

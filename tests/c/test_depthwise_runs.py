@@ -9,11 +9,12 @@ import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
-from pefslc.targets.c.cpus import TAPS, cpu_named
+from pefslc.targets.c.cpus import cpu_named
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DepthwiseStep
 from pefslc.targets.c.storage import INT16, INT32
 from pefslc.targets.c.target import CTarget
+from pefslc.targets.c.weight_orders import TAPS
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
 _AVX2 = pytest.mark.skipif(

@@ -7,11 +7,12 @@ import pytest
 
 from integer_graphs import GraphBuilder
 from pefslc.ir.graph import Graph
-from pefslc.targets.c.cpus import GENERIC, LANES, ROWS, cpu_named
+from pefslc.targets.c.cpus import GENERIC, cpu_named
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.tiles import pixels_of_a_tile
+from pefslc.targets.c.weight_orders import LANES, ROWS
 
 
 def _layer(

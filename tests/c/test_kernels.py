@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pefslc.targets.c.certificates import UNPROVEN, Certificate
-from pefslc.targets.c.cpus import QUADS, ROWS, TAPS
 from pefslc.targets.c.ctype import INT32, WEIGHT, CType
 from pefslc.targets.c.kernel_tasks import DepthwiseLine, Dot
 from pefslc.targets.c.kernels import KERNELS, Kernel, kernels_for
+from pefslc.targets.c.weight_orders import QUADS, ROWS, TAPS
 
 
 def test_a_form_that_nothing_asks_for_is_refused() -> None:

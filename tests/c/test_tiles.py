@@ -16,10 +16,11 @@ from integer_graphs import GraphBuilder, random_inputs
 from pefslc.diagnostics.errors import CompileError
 from pefslc.ir.graph import Graph
 from pefslc.ir.interpret import run_codes
-from pefslc.targets.c.cpus import BLOCKS, TILES, cpu_named
+from pefslc.targets.c.cpus import cpu_named
 from pefslc.targets.c.plan import plan_program
 from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.target import CTarget
+from pefslc.targets.c.weight_orders import BLOCKS, TILES
 from pefslc.targets.protocol import TargetOptions
 
 FLAGS = ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8")

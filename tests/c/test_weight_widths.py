@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pefslc.targets.c.cpus import BLOCKS, CPUS, PAIRS, ROWS, TAPS, Cpu, WeightOrder, cpu_named
+from pefslc.targets.c.cpus import CPUS, Cpu, cpu_named
 from pefslc.targets.c.ctype import CType
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.tiles import tile
+from pefslc.targets.c.weight_orders import BLOCKS, PAIRS, ROWS, TAPS, WeightOrder
 from pefslc.targets.protocol import TargetOptions
 
 _WIDTHS = (("", "_of_16"), ("-mavx512vnni -mavx512f", "_of_8"))
