@@ -172,7 +172,7 @@ _FEW_TAPS = replace(
 )
 _ROWS = replace(_SHORT_ROWS, least_taps=12, few=_FEW_TAPS)
 # Weights of long rows do not all stay near: each serves more pixels, and 16 sums hide the latency.
-GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=320, few=_ROWS)
+GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_ROWS)
 
 
 def _with_dsp(name: str, summary: str) -> Cpu:

@@ -34,6 +34,14 @@
 #define PEFSLC_ONE PEFSLC_SHARED
 #endif
 
+/* Where the pointer points, the compiler is not told. GCC 12 computes the address of one buffer from that of another where it
+ * knows both to be in one object, takes a store there for one to nowhere, and drops calls of functions that only store so. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define PEFSLC_HIDDEN(pointer) __asm__("" : "+r"(pointer))
+#else
+#define PEFSLC_HIDDEN(pointer) ((void)(pointer))
+#endif
+
 /* Sums that a kernel stored, and taps that were copied, are loaded again: clang would carry the first of them into the loop
  * after it in a register, and no longer vectorise that. */
 #if defined(__clang__)

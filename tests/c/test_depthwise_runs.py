@@ -72,3 +72,14 @@ def test_products_have_16_bits_where_all_fit(code, weight, products, bench):  # 
         assert (step.order, step.products) == (TAPS, products)
         bench.add(graph, CTarget(cpu=cpu))
     bench.check(("-O2",))
+
+
+def test_gcc_drops_no_call_whose_buffers_are_in_one_object(bench, gcc):  # type: ignore[no-untyped-def]
+    """GCC 12 at -O2 made a copy of the kernel for this call, whose only store it took for one to nowhere."""
+    bench.cc = gcc
+    for channels, width in ((1, 6), (1, 5), (1, 7), (2, 3), (3, 6)):
+        b = GraphBuilder(f"six{channels}x{width}")
+        weight = np.random.default_rng(width).integers(-9, 9, (channels, 1, 3, 3))
+        x = b.clamp(b.input((1, channels, 6, width), 8), 0, 255)
+        bench.add(b.graph(b.conv(x, weight, None, channels, pads=(1, 1, 1, 1))), CTarget())
+    bench.check(("-O2",))

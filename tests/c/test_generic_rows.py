@@ -40,8 +40,8 @@ def _dot(graph: Graph) -> DotStep:
         (12, 16, 1, ROWS, 8, 2),
         (8, 24, 1, ROWS, 8, 2),  # which 16 would fill up to 32
         (8, 2, 1, ROWS, 8, 2),
-        (35, 4, 3, ROWS, 6, 2),  # 315 taps
-        (36, 4, 3, ROWS, 6, 6),  # 324 taps
+        (56, 4, 3, ROWS, 6, 2),  # 504 taps
+        (57, 4, 3, ROWS, 6, 6),  # 513 taps
     ],
 )
 def test_a_layout_follows_from_taps_and_outputs(channels, outputs, kernel, order, pixels, apiece):  # type: ignore[no-untyped-def]
