@@ -208,7 +208,7 @@ class Tile:
         step, view = self.loops.step, self.loops.part.view
         output = _plus(self.start, o)
         part = self.loops.part
-        taps = f"taps + o / {step.padded_outputs} * {view.taps}" if step.groups > 1 else "taps"
+        taps = f"taps + o / {step.padded_outputs} * {view.padded}" if step.groups > 1 else "taps"
         sums = _plus("sums", o)
         if self.has_pixel_loop:
             taps, sums = f"{taps} + p * {view.pixel}", f"{sums} + p * {self.stride}"
