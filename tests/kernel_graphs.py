@@ -51,7 +51,7 @@ def kernels_graph(name: str, seed: int) -> Graph:
         add(wide, many, (3, 3), many, pads=(1, 1, 1, 1))
         add(wide, many, (min(5, wide.type.shape[2]), 1), many, strides=strides)
         quads = b.requantize(b.conv(deep, _weights(rng, (8, deep.type.shape[1], 1, 1), 8)), [], 4, signed=False)
-        add(quads, 8, (3, 3), 2, pads=(1, 1, 1, 1))  # two groups of four channels, whose sums are often proven to have 16 bits
+        add(quads, 8, (3, 3), 2, pads=(1, 1, 1, 1))  # groups of four channels; sums often have 16 bits
         residual = b.requantize(b.conv(deep, _weights(rng, (*[deep.type.shape[1]] * 2, 1, 1), 8)), [], 8)
         outputs.append(b.requantize(b.sum(residual, deep), [], 8, signed=False))
         size = int(np.prod(deep.type.shape[1:]))

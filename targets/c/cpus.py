@@ -70,7 +70,7 @@ class Cpu:
                   are copied, if need be 128 more or less; None: they stay as they are
     packs         whether weights of fewer than 8 bits are packed
     line          bytes that weights begin at a multiple of, so that a vector lies in one cache line; 0: anywhere
-    widens        whether weights of 8 bits are of 16 where the compiler's target multiplies those faster (WEIGHT)
+    widens        whether weights of 8 bits are of 16 where the compiler's target multiplies those faster (`widened`)
     scratch_bytes that the sums of a tile may take, if it has more than one pixel; None: any
     run           pixels that all passes over packed weights compute before the next ones, so that results may lie
                   over what was read; None: all pixels
@@ -142,7 +142,7 @@ class Cpu:
             "TILES take at most 16 pixels and 5 blocks": self.order == TILES and (self.pixels > 16 or self.blocks > 5),
             "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, *DEPTHWISE_ORDERS),
             "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
-            "only ROWS take weights that the compiler widens": self.widens and self.order != ROWS,
+            "a compiler widens no weights of this order": self.widens and self.order.widened is None,
         }
         for what, is_wrong in wrong.items():
             if is_wrong:
@@ -167,10 +167,8 @@ _SHORT_ROWS = Cpu(
     compiler=_cortex_m("cortex-m4"),
 )  # fmt: skip
 # Of few taps, adding up takes longer than multiplying lane by lane.
-_FEW_TAPS = replace(
-    _SHORT_ROWS, order=LANES, outputs=16, pixels=8, blocks=1, tile=0, alignment=1, widens=False, general=_SHORT_ROWS
-)
-_ROWS = replace(_SHORT_ROWS, least_taps=12, few=_FEW_TAPS)
+_LANES = replace(_SHORT_ROWS, order=LANES, outputs=16, pixels=8, blocks=1, tile=0, alignment=1, general=_SHORT_ROWS)
+_ROWS = replace(_SHORT_ROWS, least_taps=12, few=_LANES)
 # Weights of long rows do not all stay near: each serves more pixels, and 16 sums hide the latency.
 GENERIC = replace(_ROWS, pixels=8, sums=16, far=3, least_taps=512, few=_ROWS)
 

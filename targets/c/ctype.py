@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["INT16", "INT32", "INT64", "LANE_WEIGHT", "WEIGHT", "WHERE_WIDE", "CType"]
+__all__ = ["INT16", "INT32", "INT64", "LANE_WEIGHT", "WEIGHT", "CType"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +31,7 @@ class CType:
     @property
     def where_wide(self) -> str:
         """On which processors its codes have 16 bits, by fixed.h; "": on none."""
-        return {"": "", WEIGHT.alias: WHERE_WIDE, LANE_WEIGHT.alias: "on x86"}[self.alias]
+        return {"": "", WEIGHT.alias: "on x86 without VNNI", LANE_WEIGHT.alias: "on x86"}[self.alias]
 
     @property
     def bytes(self) -> int:
@@ -47,5 +47,4 @@ INT16 = CType(16, True)
 INT32 = CType(32, True)
 INT64 = CType(64, True)
 WEIGHT = CType(8, True, "pefslc_weight")  # 16 bits wide where compilers find the instructions for those
-LANE_WEIGHT = CType(8, True, "pefslc_lane_weight")  # of depthwise layers: wide where vectors are
-WHERE_WIDE = "on x86 without VNNI"  # all of them
+LANE_WEIGHT = CType(8, True, "pefslc_lane_weight")  # one for each lane of a vector

@@ -11,7 +11,7 @@ from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.cpus import Cpu
 from pefslc.targets.c.dots import accumulator_type, converted_taps, product_type
 from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep
-from pefslc.targets.c.storage import INT32, LANE_WEIGHT, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
+from pefslc.targets.c.storage import INT32, CType, Tensor, dtype_of, narrowest_signed, round_up, scratch
 from pefslc.targets.c.taps import PaddedImage
 from pefslc.targets.c.weight_orders import TAPS, WeightOrder
 
@@ -56,7 +56,7 @@ def depthwise_step(
         taps=taps,
         offset=offset,
         parts=tuple(parts),
-        weight_type=LANE_WEIGHT if order == TAPS and cpu.widens else kind,
+        weight_type=(order and cpu.widens and order.widened) or kind,
         bias=bias,
         sums=sums,
         products=product_type(source, op.weight.data, sums, narrow=order == TAPS),

@@ -178,8 +178,8 @@ class Tile:
         return self.loops.part.apiece < self.loops.part.pixels
 
     @property
-    def is_short(self) -> bool:
-        """Whether compilers make vectors along its rows of taps, which they may make too wide."""
+    def adds_up(self) -> bool:
+        """Whether compilers make vectors along its rows of taps, and then add those up."""
         return self.loops.step.order == ROWS and self.loops.part.view.padded >= _NARROW
 
     @property

@@ -19,7 +19,6 @@ from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
 from pefslc.targets.c.storage import (
     INT32,
-    WEIGHT,
     Buffer,
     CType,
     Layout,
@@ -152,7 +151,7 @@ class _Layout:
             planes=layer.planes,
             parts=tuple(parts),
             groups=layer.groups,
-            weight_type=WEIGHT if cpu.widens and self.is_of_bytes else self.weight_type,
+            weight_type=(self.is_of_bytes and cpu.widens and cpu.order.widened) or self.weight_type,
             bias=self.bias,
             sums=self.sums,
             products=product_type(source, layer.op.weight.data, self.sums),

@@ -11,7 +11,6 @@ from pefslc.numeric.rounding import RoundingMode
 from pefslc.targets.c.arena import Arena
 from pefslc.targets.c.calls import most_of_a_call, portions
 from pefslc.targets.c.cpus import FAST, SMALL
-from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.dispatch import VARIANTS
 from pefslc.targets.c.interface import Interface
 from pefslc.targets.c.kernel_tasks import moves_of, sums_of
@@ -77,7 +76,6 @@ def emit(program: Program, arena: Arena, interface: Interface, options: COptions
         "constants": constants,
         "constant_bytes": constant_bytes,
         "most_constant_bytes": most_constant_bytes,
-        "where_wide": WHERE_WIDE,
         "functions": functions,
         "sums": sums_of(program),
         "kernels_for": kernels_for,

@@ -74,11 +74,11 @@
 #define PEFSLC_PLUS(sum, product, add, name) (sum = add(sum, product))
 #endif
 
-/* Functions whose rows of taps are short: wide vectors would take longer to add up than to multiply. */
+/* Functions that add up vectors: those of 512 bits would take longer to add up than they save. */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 8 && defined(__AVX512F__)
-#define PEFSLC_SHORT __attribute__((noinline, target("prefer-vector-width=256")))
+#define PEFSLC_256 __attribute__((noinline, target("prefer-vector-width=256")))
 #else
-#define PEFSLC_SHORT
+#define PEFSLC_256
 #endif
 
 /* Behind it, bytes of the arena may hold another type than before it. C99 allows that, but clang takes a load of one type
@@ -111,8 +111,8 @@ typedef int8_t pefslc_weight;
 #define PEFSLC_PRODUCT(tap, weight) ((int16_t)((int16_t)(tap) * (int16_t)(weight)))
 #endif
 
-/* Weights of depthwise convolutions, and products that fit into 16 bits. Where vectors of 16 bits have twice the lanes of
- * those of 32, as many are multiplied at a time; other processors would cut off what is cut off already. */
+/* Weights of which a vector has one for each lane, and products that fit into 16 bits. A vector has twice as many lanes of
+ * 16 bits as of 32. Elsewhere a product of 32 bits takes no longer, and needs no cutting off. */
 #if defined(__SSE2__)
 typedef int16_t pefslc_lane_weight;
 #define PEFSLC_LANE_WEIGHT_NAME(name) name##_of_16

@@ -10,10 +10,10 @@ from pefslc.targets.c.storage import CType
 from pefslc.targets.c.taps import Gather, PaddedImage, TapView
 from pefslc.targets.c.weight_orders import ROWS
 
-__all__ = ["FEW_TAPS", "WORD", "Gathering", "Windows"]
+__all__ = ["WORD", "Gathering", "Windows"]
 
 WORD = 4  # bytes
-FEW_TAPS = 16  # and bytes: the narrowest vector that compilers make, to which no more taps are filled up
+_LEAST_VECTOR = 16  # bytes, and taps: of the narrowest that compilers make, to which no more taps are filled up
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Windows:
         """Of a phase, each of whose results has `count` taps: without a copy where that can be."""
         order, pixels = self.cpu.order, self.images[0] * len(phase.rows) * len(phase.columns)
         lies_there = self._lies_there(phase)
-        too_few = self.cpu.lanes > 0 and order == ROWS and count < FEW_TAPS and pixels > 1
+        too_few = self.cpu.lanes > 0 and order == ROWS and count < _LEAST_VECTOR and pixels > 1
         of_images = self.cpu.copies_image and not order.aligned  # whose windows begin anywhere
         if lies_there and (order.aligned or not self.is_copy or too_few) and not of_images:
             filled = order.filled(count, self.alignment(count))
@@ -67,7 +67,7 @@ class Windows:
 
     def alignment(self, count: int) -> int:
         """What the taps of a segment are filled up to a multiple of, where a result has `count`."""
-        size_bytes = min(self.cpu.alignment, FEW_TAPS) if count <= FEW_TAPS else self.cpu.alignment
+        size_bytes = min(self.cpu.alignment, _LEAST_VECTOR) if count <= _LEAST_VECTOR else self.cpu.alignment
         return max(size_bytes // self.taps.bytes, self.cpu.order.taps)
 
     def _lies_there(self, phase: Phase) -> bool:

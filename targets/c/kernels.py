@@ -81,8 +81,9 @@ def _has_few_taps_of_words(task: Sums) -> bool:
 
 
 def _has_few_columns(task: Sums) -> bool:
-    """Of bytes, up to four rows, whose weights, as pairs of words, stay in registers."""
-    return isinstance(task, DepthwiseLine) and _is_of_bytes(task) and task.kernel[0] <= 4 and task.kernel[1] <= 5
+    """Of unsigned bytes, up to four rows, whose weights, as pairs of words, stay in registers."""
+    is_unsigned = _is_of_bytes(task) and not task.taps.signed
+    return isinstance(task, DepthwiseLine) and is_unsigned and task.kernel[0] <= 4 and task.kernel[1] <= 5
 
 
 def _fits_thumb1(task: Sums) -> bool:

@@ -18,7 +18,6 @@ from pefslc.targets.c.arena import Arena, plan_arena
 from pefslc.targets.c.calls import with_threads
 from pefslc.targets.c.compiled_size import compiled_size
 from pefslc.targets.c.cpus import SMALL, adapted, cpu_named
-from pefslc.targets.c.ctype import WHERE_WIDE
 from pefslc.targets.c.emit import Emitted, emit
 from pefslc.targets.c.interface import Interface, interface_of
 from pefslc.targets.c.naming import model_prefix, weights_file
@@ -202,7 +201,7 @@ def _blocks(arena: Arena) -> Iterator[MemoryBlock]:
 def _more_where_wide(emitted: Emitted) -> str:
     """What the constants take on processors where weights are wider."""
     most = emitted.most_constant_bytes
-    return f", {most:,} {WHERE_WIDE}" if most > emitted.constant_bytes else ""
+    return f", up to {most:,} on x86" if most > emitted.constant_bytes else ""
 
 
 def _handed_over(files: Mapping[str, bytes], prefix: str) -> str:

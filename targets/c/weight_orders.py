@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pefslc.targets.c.ctype import INT16, CType
+from pefslc.targets.c.ctype import INT16, LANE_WEIGHT, WEIGHT, CType
 
 __all__ = [
     "BLOCKS", "COLUMNS", "DEPTHWISE_ORDERS", "DOT_ORDERS", "LANES", "PAIRS", "QUADS", "ROWS", "ROWS_OF_16", "TAPS",
@@ -20,6 +20,7 @@ class WeightOrder:
     outputs  o: that lie together, so that a vector register has one sum for each
     taps     t: that lie together, which one instruction multiplies and sums
     weights  their type; None: the narrowest, which must be of 8 bits but in ROWS
+    widened  the type of those of 8 bits where the compiler may choose it (`Cpu.widens`); None: it may not
     biased   whether sums start from the bias, [outputs] of int32_t filled up, rather than from 0; and are stored pixel
              after pixel, so that what is filled up may lie where the next pixel begins
     aligned  whether taps and weights lie at multiples of 4 bytes
@@ -32,6 +33,7 @@ class WeightOrder:
     outputs: int
     taps: int
     weights: CType | None = None
+    widened: CType | None = None
     biased: bool = False
     aligned: bool = False
     turned: bool = False
@@ -47,17 +49,19 @@ class WeightOrder:
         return -(-taps // self.most) if self.most else 1
 
 
-ROWS = WeightOrder("rows", outputs=1, taps=1)  # each output's weights one after the other
+ROWS = WeightOrder("rows", outputs=1, taps=1, widened=WEIGHT)  # each output's weights one after the other
 ROWS_OF_16 = WeightOrder("rows", outputs=1, taps=16, biased=True)  # the same, in whole vector registers
 BLOCKS = WeightOrder("blocks", outputs=16, taps=4, biased=True)  # vpdpbusd: 16 sums of 4 products of bytes
 TILES = WeightOrder("tiles", outputs=16, taps=4, biased=True, most=64)  # tdpbusd: up to 16 rows of a block at a time
 WORDS = WeightOrder("words", outputs=8, taps=2, weights=INT16, biased=True)  # pmaddwd: sums of 2 products of int16_t
-LANES = WeightOrder("lanes", outputs=16, taps=1, weights=INT16, biased=True)  # a vector of outputs for each tap
+LANES = WeightOrder("lanes", outputs=16, taps=1, widened=LANE_WEIGHT, biased=True)  # a vector of outputs for each tap
 PAIRS = WeightOrder("pairs", outputs=2, taps=4, aligned=True, turned=True)  # SMLAD, of LDRD's words by SXTB16
 QUADS = WeightOrder("quads", outputs=4, taps=4, biased=True)  # scalar registers enough: one address for four outputs
 DOT_ORDERS = (ROWS, ROWS_OF_16, BLOCKS, TILES, WORDS, LANES, PAIRS, QUADS)
 
 # Of depthwise convolutions: [channels / o][rows of the kernel / t][its columns][o][t].
-TAPS = WeightOrder("taps", outputs=1, taps=1, biased=True)  # [rows][columns][channels], as without an order
+TAPS = WeightOrder(
+    "taps", outputs=1, taps=1, widened=LANE_WEIGHT, biased=True
+)  # [rows][columns][channels], as without an order
 COLUMNS = WeightOrder("columns", outputs=16, taps=4, biased=True)  # vpdpbusd: four rows of 16 channels
 DEPTHWISE_ORDERS = (TAPS, COLUMNS)

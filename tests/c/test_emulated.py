@@ -73,7 +73,7 @@ def test_kernels_equal_the_interpreter(row, level, bench, warning_flags):  # typ
 
 
 def _any_processor_graph() -> Graph:
-    """Few taps of 16 outputs, and of one less; short and long rows; depthwise on unsigned codes of 8 and 9 bits, of few channels."""
+    """Few taps of 16 outputs and one less, short and long rows, few channels in depthwise layers; 8 and 9 bits."""
     rng = np.random.default_rng(8)
     b = GraphBuilder("any")
     outputs = []

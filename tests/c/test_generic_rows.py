@@ -13,6 +13,7 @@ from pefslc.targets.c.steps import DotStep
 from pefslc.targets.c.target import CTarget
 from pefslc.targets.c.tiles import pixels_of_a_tile
 from pefslc.targets.c.weight_orders import LANES, ROWS
+from pefslc.targets.protocol import TargetOptions
 
 
 def _layer(
@@ -48,6 +49,26 @@ def test_a_layout_follows_from_taps_and_outputs(channels, outputs, kernel, order
     step = _dot(_layer(channels, outputs, kernel))
     (part,) = step.parts
     assert (step.order, part.pixels, part.apiece) == (order, pixels, apiece)
+
+
+@pytest.mark.parametrize(
+    ("options", "where_wide"), [({}, True), ({"weights": "binary"}, False), ({"dispatch": True}, False)]
+)
+def test_weights_of_lanes_are_wide_only_where_a_compiler_may_choose(options, where_wide):  # type: ignore[no-untyped-def]
+    files = CTarget(**options).lower(_layer(8, 16, 1), TargetOptions()).files
+    assert ("pefslc_lane_weight" in files["layer.c"].decode()) == where_wide
+    assert (b"int16_t on x86" in files["layer.h"]) == where_wide
+
+
+def test_lines_that_see_only_pads_are_exact_and_without_warnings(bench, check_syntax, clang, gcc):  # type: ignore[no-untyped-def]
+    b = GraphBuilder("outside")
+    x = b.input((1, 16, 1, 3), 8, signed=False)
+    weight = np.random.default_rng(0).integers(-128, 128, (16, 1, 1, 3))
+    outputs = [b.conv(x, weight, None, 16, pads=pads) for pads in ((1, 1, -1, 1), (2, 1, 0, 1))]
+    bench.add(b.graph(*outputs), CTarget())
+    for compiler in (gcc, clang):
+        check_syntax(compiler, bench.folder, ())
+    bench.check(("-O1",))
 
 
 def test_a_tile_has_whole_kernels_and_leaves_few_pixels_over() -> None:

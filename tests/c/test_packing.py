@@ -74,6 +74,15 @@ def test_a_later_pass_begins_at_the_whole_bytes_of_all_outputs_before_it(bench):
     bench.check(("-O1",))
 
 
+def test_few_taps_are_packed_too(bench):  # type: ignore[no-untyped-def]
+    b = GraphBuilder("few")
+    x = b.input((1, 8, 4, 8), 8, signed=False)
+    graph = b.graph(b.conv(x, np.random.default_rng(1).integers(-8, 8, (64, 8, 1, 1))))
+    bench.add(graph, CTarget(pack=True))
+    assert bench.models[0][1]["constant_bytes"] == 8 * 64 * 4 // 8, "4 bits each"
+    bench.check(("-O1",))
+
+
 def test_random_graphs_equal_the_interpreter(bench, random_graphs, sanitizer_flags):  # type: ignore[no-untyped-def]
     for i in range(6):
         bench.add(random_graphs(700 + i), CTarget(pack=True, cpu=LAYOUTS[(i + 2) % len(LAYOUTS)]))

@@ -141,11 +141,9 @@ def test_constants_out_of_proportion_are_told_with_the_layer_and_what_helps(monk
         monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", allowance)
         return next(note for note in lowered(graph).notes if "constants" in note)
 
-    assert told(constants - 64) == "4,832 bytes of constants, 4,864 on x86 without VNNI"
+    assert told(constants - 64) == "4,832 bytes of constants, up to 4,864 on x86"
     text = told(constants - 65)
-    assert text.startswith(
-        "4,832 bytes of constants, 4,864 on x86 without VNNI, 151 times the weights: 4,800 of them in "
-    )
+    assert text.startswith("4,832 bytes of constants, up to 4,864 on x86, 151 times the weights: 4,800 of them in ")
     assert text.endswith("table of 300 thresholds for each of 4 channels; each output bit less halves them")
 
 
@@ -153,7 +151,7 @@ def test_many_weights_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proportion, "_FOR_A_FUNCTION", 0)
     b = GraphBuilder("weights")
     notes = lowered(b.graph(b.dense(b.input((1, 8), signed=False), np.ones((4, 8), dtype=np.int64)))).notes
-    assert "32 bytes of constants, 64 on x86 without VNNI" in notes
+    assert "32 bytes of constants, up to 64 on x86" in notes
 
 
 def test_parameters_keep_their_names_unless_c_or_the_source_has_them() -> None:

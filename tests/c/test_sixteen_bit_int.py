@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from cpu_rows import LAYOUTS
 
+import pefslc
+from architectures import Net
 from pefslc.ir.graph import Graph
 from pefslc.numeric.staircase import Staircase
 from pefslc.targets.c.target import CTarget
-from pefslc.targets.protocol import TargetOptions
+from pefslc.targets.protocol import Emission, TargetOptions
 
 _CHIP = "atmega1284p"  # 16 KB of RAM: the largest that simavr knows
 _MAIN = """
@@ -75,35 +79,45 @@ CASES = [*((cpu, "gnu99", ()) for cpu in LAYOUTS), ("generic", "c99", ()), ("gen
 def test_an_emulated_avr_computes_the_golden_codes(  # type: ignore[no-untyped-def]
     cpu, standard, more, build_graph, tmp_path: Path
 ):
+    program = _run(
+        CTarget(cpu=cpu, emit_main=True).lower(_small(build_graph), TargetOptions()), standard, more, tmp_path
+    )
+    assert (_in_ram(program, "small_[0-9]") == 0) == (standard == "gnu99"), "GNU's C has __flash"
+
+
+@pytest.mark.parametrize(("signed", "zero_point"), [(0, 11247), (1, -24417)])
+def test_codes_of_16_bits_minus_their_zero_point_have_more(signed: int, zero_point: int, tmp_path: Path) -> None:
+    m = Net()
+    x = m.quant(m.input((1, 3, 8, 8), "x"), 0.001, 16, signed=signed, zero_point=zero_point)
+    m.output(m.quant(m.conv(x, 2, 3, (3, 3)), 0.5, 16))
+    model = m.build()
+    model.graph.name = "small"
+    onnx.save(model, tmp_path / "small.onnx")
+    _run(pefslc.compile(tmp_path / "small.onnx", target=CTarget(emit_main=True)).emission, "gnu99", (), tmp_path)
+
+
+def _run(emission: Emission, standard: str, more: Sequence[str], folder: Path) -> Path:
+    """The program of a graph named small, of one input and one output of 16 bits; it printed PASS."""
     compiler = _compiler()
     if shutil.which("simavr") is None:
         pytest.skip("simavr is not installed: the AVR's program was not run")
-    files = CTarget(cpu=cpu, emit_main=True).lower(_small(build_graph), TargetOptions()).files
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    names = [line.split()[1].removeprefix("small_").removesuffix("_SIZE")
-             for line in files["small.h"].decode().splitlines() if line.endswith(("_SIZE 192", "_SIZE 6"))]  # fmt: skip
+    for name, content in emission.files.items():
+        (folder / name).write_bytes(content)
+    sizes = re.findall(r"#define small_(\w+)_SIZE", emission.files["small.h"].decode())
     text = _MAIN
-    for short, name in zip("XY", names, strict=True):
+    for short, name in zip("XY", sizes, strict=True):
         text = text.replace(f"small_{short}_SIZE", f"small_{name}_SIZE").replace(
             f"golden_{short}", f"golden_{name.lower()}"
         )
-    (tmp_path / "avr.c").write_text(text)
+    (folder / "avr.c").write_text(text)
     flags = [f"-mmcu={_CHIP}", f"-std={standard}", "-Os", "-Wall", "-Wextra", "-Werror", *more]
     flags += ["-Waddr-space-convert"] if standard == "gnu99" else []  # flash is not read as RAM
-    subprocess.run(
-        [compiler, *flags, "avr.c", "small.c", "small_weights.c", "-o", "small.elf"], cwd=tmp_path, check=True
-    )
-    done = subprocess.run(
-        ["simavr", "-m", _CHIP, "-f", "16000000", "small.elf"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    program = folder / "small.elf"
+    subprocess.run([compiler, *flags, "avr.c", "small.c", "small_weights.c", "-o", program], cwd=folder, check=True)
+    command = ["simavr", "-m", _CHIP, "-f", "16000000", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert "PASS" in done.stdout + done.stderr
-    assert (_in_ram(tmp_path / "small.elf", "small_[0-9]") == 0) == (standard == "gnu99"), "GNU's C has __flash"
+    return program
 
 
 def _in_ram(program: Path, names: str) -> int:
