@@ -27,7 +27,7 @@ from pefslc.targets.c.tiles import Chunk
 
 __all__ = [
     "ConvolutionStep", "CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part",
-    "PoolStep", "Program", "Step",
+    "PoolStep", "Program", "Step", "WinogradPart", "WinogradStep",
 ]  # fmt: skip
 
 Codes = NDArray[np.int64]
@@ -260,6 +260,42 @@ class DotStep(ConvolutionStep):
         filled = np.zeros((self.groups, self.padded_outputs), dtype=np.int64)
         filled[:, : self.outputs // self.groups] = self.bias.reshape(self.groups, -1)
         return filled.reshape(-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WinogradPart(DotPart):
+    """The dot products of points: what is said of pixels are squares, which are counted through an image.
+
+    weight  of all outputs, point after point
+    """
+
+    window: Window
+    image: PaddedImage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinogradStep(DotStep):
+    """A convolution of 3 x 3 by Winograd's F(2x2, 3x3) (winograd.py)."""
+
+    kind: ClassVar[str] = "winograd"
+
+    parts: tuple[WinogradPart]
+
+    @property
+    def report(self) -> str:
+        return f"Winograd's F(2x2, 3x3), {self.types}"
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        return ("sums", "copy", "points")
+
+    @property
+    def bands(self) -> int:
+        return -(-self.parts[0].line // self.parts[0].pixels)
+
+    @property
+    def starts_biased(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
