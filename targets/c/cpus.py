@@ -253,7 +253,7 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     return Cpu(
         name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, registers=16, multiplies=1, loads=2,
         latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, lanes=32,
-        narrow=bytes_of_two, winograd=8,
+        narrow=bytes_of_two, winograd=16,
     )  # fmt: skip
 
 
@@ -306,7 +306,7 @@ CPUS = (
         depthwise=TAPS,
         lanes=32,
         taps=_S16,
-        winograd=8,
+        winograd=16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
     _V4,

@@ -26,7 +26,8 @@ _OF_WEIGHTS = ((2, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 2))  # 2 G
 def point_weights(weight: Codes) -> Codes:
     """[outputs, channels, 3, 3] as [points, outputs, channels]: what taps are multiplied by."""
     g = np.array(_OF_WEIGHTS)
-    return np.einsum("ia,jb,ocab->ijoc", g, g, weight).reshape(POINTS, *weight.shape[:2])
+    points: Codes = np.einsum("ia,jb,ocab->ijoc", g, g, weight)
+    return points.reshape(POINTS, *weight.shape[:2])
 
 
 def point_ranges(low: int, high: int) -> tuple[Codes, Codes]:
@@ -38,4 +39,5 @@ def point_ranges(low: int, high: int) -> tuple[Codes, Codes]:
 
 def largest_results(sums: Codes) -> Codes:
     """[results of a square, ...]: four times the most that each may be, where [points, ...] are at most +-`sums`."""
-    return np.abs(np.kron(OF_RESULTS, OF_RESULTS)) @ sums
+    largest: Codes = np.abs(np.kron(OF_RESULTS, OF_RESULTS)) @ sums
+    return largest

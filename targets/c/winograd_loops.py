@@ -41,7 +41,7 @@ class WinogradLoops(Loops[WinogradStep, WinogradPart]):
 
     @property
     def results_of_points(self) -> tuple[Sums, Sums]:
-        """Rows, then columns: four times the results of a square. The sums of its points, of an output, begin at m[c]."""
+        """Rows, then columns: four times the results of a square, of the sums of points. That of the first is m[c]."""
         apart = self.part.pixels * self.step.padded_outputs
         return _transformed(OF_RESULTS, lambda i, j: f"m[c + {(i * _SIDE + j) * apart}]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ __all__ = ["winograd_step"]
 Codes = NDArray[np.int64]
 
 _RESULTS = 4  # of a square
+_WORTH = Fraction(3, 5)  # of the multiplications: what is left at most, where squares are partly outside
 
 
 def winograd_step(op: Conv2d, direct: DotStep, cpu: Cpu) -> WinogradStep | None:
@@ -42,7 +44,14 @@ def _suits(direct: DotStep, part: DotPart, cpu: Cpu) -> bool:
     if window is None or part.image is None or direct.is_phased or direct.order != cpu.order or direct.groups > 1:
         return False
     is_3x3 = replace(window, pads=(0, 0, 0, 0)) == Window(kernel=(3, 3))
-    return is_3x3 and 0 < cpu.winograd <= min(direct.images[1], direct.outputs)
+    results = len(part.rows) * len(part.columns)
+    saves = POINTS * _squares(part)[0] * _squares(part)[1] <= _WORTH * results * window.taps
+    return is_3x3 and saves and 0 < cpu.winograd <= min(direct.images[1], direct.outputs)
+
+
+def _squares(part: DotPart) -> tuple[int, int]:
+    """Lines of them, and those of a line: the last ones may be partly outside."""
+    return -(-len(part.rows) // 2), -(-len(part.columns) // 2)
 
 
 def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> WinogradPart:
@@ -50,7 +59,7 @@ def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> WinogradP
     order, outputs, (_, channels, height, width) = direct.order, direct.padded_outputs, direct.images
     taps = order.filled(channels, order.taps)
     view = TapView(pixel=taps, segments=1, segment=taps, taps=taps)
-    lines, line = (-(-len(each) // 2) for each in (part.rows, part.columns))
+    lines, line = _squares(part)
     assert part.window is not None
     image = PaddedImage.of(part.window, (channels, height, width), (2 * lines, 2 * line), 2 * channels + taps)
     apiece, blocks = tile(cpu, lines * line, outputs // order.outputs, taps * direct.weight_type.bytes)
