@@ -15,16 +15,7 @@ import numpy as np
 from pefslc.targets.c.dot_loops import DotLoops
 from pefslc.targets.c.part_loops import DepthwiseLoops
 from pefslc.targets.c.prototypes import Parameter
-from pefslc.targets.c.steps import (
-    ConvolutionStep,
-    DepthwisePart,
-    DepthwiseStep,
-    DotPart,
-    DotStep,
-    Part,
-    WinogradPart,
-    WinogradStep,
-)
+from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Part, WinogradStep
 from pefslc.targets.c.taps import Gather
 from pefslc.targets.c.winograd_loops import WinogradLoops
 
@@ -76,7 +67,7 @@ def _loops(
 ) -> AnyLoops:
     common = name, tuple(parameters), weight, *pads
     if isinstance(step, WinogradStep):
-        assert isinstance(part, WinogradPart)
+        assert isinstance(part, DotPart)
         return WinogradLoops(*common, step, part)
     if isinstance(step, DotStep):
         assert isinstance(part, DotPart)

@@ -27,7 +27,7 @@ from pefslc.targets.c.tiles import Chunk
 
 __all__ = [
     "ConvolutionStep", "CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part",
-    "PoolStep", "Program", "Step", "WinogradPart", "WinogradStep",
+    "PoolStep", "Program", "Step", "WinogradStep",
 ]  # fmt: skip
 
 Codes = NDArray[np.int64]
@@ -262,24 +262,16 @@ class DotStep(ConvolutionStep):
         return filled.reshape(-1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WinogradPart(DotPart):
-    """The dot products of points: what is said of pixels are squares, which are counted through an image.
-
-    weight  of all outputs, point after point
-    """
-
-    window: Window
-    image: PaddedImage
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinogradStep(DotStep):
-    """A convolution of 3 x 3 by Winograd's F(2x2, 3x3) (winograd.py)."""
+    """A convolution of 3 x 3 by Winograd's F(2x2, 3x3) (winograd.py).
+
+    parts  one, of squares, counted through an image, rather than pixels; its weights are those of point after point
+    """
 
     kind: ClassVar[str] = "winograd"
 
-    parts: tuple[WinogradPart]
+    parts: tuple[DotPart]
 
     @property
     def report(self) -> str:

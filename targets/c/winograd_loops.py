@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pefslc.targets.c.kernel_tasks import Dot
 from pefslc.targets.c.part_loops import Loops
-from pefslc.targets.c.steps import WinogradPart, WinogradStep
+from pefslc.targets.c.steps import DotPart, WinogradStep
 from pefslc.targets.c.winograd import OF_RESULTS, OF_TAPS, POINTS
 
 __all__ = ["WinogradLoops"]
@@ -18,7 +18,7 @@ Sums = list[tuple[str, str]]  # names, and C expressions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WinogradLoops(Loops[WinogradStep, WinogradPart]):
+class WinogradLoops(Loops[WinogradStep, DotPart]):
     """Squares of the results of an image, counted through, `part.pixels` at a time."""
 
     points = POINTS
@@ -37,6 +37,7 @@ class WinogradLoops(Loops[WinogradStep, WinogradPart]):
     def taps_of_points(self) -> tuple[Sums, Sums]:
         """Rows, then columns: what becomes of the taps of a square, whose first one of a channel is d[c]."""
         image = self.part.image
+        assert image is not None
         return _transformed(OF_TAPS, lambda i, j: f"d[c + {i * image.row_elements + j * image.channels}]")
 
     @property

@@ -13,7 +13,7 @@ from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.certificates import fits_winograd
 from pefslc.targets.c.cpus import Cpu
 from pefslc.targets.c.dots import packed_weights
-from pefslc.targets.c.steps import DotPart, DotStep, WinogradPart, WinogradStep
+from pefslc.targets.c.steps import DotPart, DotStep, WinogradStep
 from pefslc.targets.c.storage import scratch
 from pefslc.targets.c.taps import Gather, PaddedImage, TapView
 from pefslc.targets.c.tiles import chunks, pixels_of_a_tile, tile
@@ -54,7 +54,7 @@ def _squares(part: DotPart) -> tuple[int, int]:
     return -(-len(part.rows) // 2), -(-len(part.columns) // 2)
 
 
-def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> WinogradPart:
+def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> DotPart:
     """weights: [points, outputs, channels]"""
     order, outputs, (_, channels, height, width) = direct.order, direct.padded_outputs, direct.images
     taps = order.filled(channels, order.taps)
@@ -64,7 +64,7 @@ def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> WinogradP
     image = PaddedImage.of(part.window, (channels, height, width), (2 * lines, 2 * line), 2 * channels + taps)
     apiece, blocks = tile(cpu, lines * line, outputs // order.outputs, taps * direct.weight_type.bytes)
     near = cpu.cache // (POINTS * (taps * direct.taps.bytes + outputs * direct.sums.bytes))
-    return WinogradPart(
+    return DotPart(
         rows=part.rows,
         columns=part.columns,
         window=part.window,
@@ -81,7 +81,7 @@ def _part(direct: DotStep, part: DotPart, weights: Codes, cpu: Cpu) -> WinogradP
     )
 
 
-def _step(direct: DotStep, part: WinogradPart) -> WinogradStep:
+def _step(direct: DotStep, part: DotPart) -> WinogradStep:
     """Scratch is for the sums of a tile's points, and the results of a square; the image; the taps of points."""
     same = {each.name: getattr(direct, each.name) for each in fields(direct)}
     sums = (POINTS * part.pixels + _RESULTS) * direct.padded_outputs
