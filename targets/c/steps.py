@@ -190,7 +190,7 @@ class ConvolutionStep(Step, ABC):
 
     @property
     def starts_biased(self) -> bool:
-        """Whether the kernels add the bias."""
+        """Whether sums have the bias, filled up, before stages read them."""
         return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
@@ -249,6 +249,11 @@ class DotStep(ConvolutionStep):
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
 
     @property
+    def biases_kernels(self) -> bool:
+        """Whether it is the kernels that add the bias which sums start from."""
+        return self.starts_biased
+
+    @property
     def rows(self) -> int:
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
@@ -264,14 +269,9 @@ class DotStep(ConvolutionStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinogradStep(DotStep):
-    """A convolution of 3 x 3 by Winograd's F(2x2, 3x3) (winograd.py).
-
-    parts  one, of squares, counted through an image, rather than pixels; its weights are those of point after point
-    """
+    """A 3 x 3 by Winograd's F(2x2, 3x3): its one part is of squares, not pixels, with weights of point after point."""
 
     kind: ClassVar[str] = "winograd"
-
-    parts: tuple[DotPart]
 
     @property
     def report(self) -> str:
@@ -286,7 +286,7 @@ class WinogradStep(DotStep):
         return -(-self.parts[0].line // self.parts[0].pixels)
 
     @property
-    def starts_biased(self) -> bool:
+    def biases_kernels(self) -> bool:
         return False
 
 

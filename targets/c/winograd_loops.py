@@ -46,6 +46,11 @@ class WinogradLoops(Loops[WinogradStep, DotPart]):
         apart = self.part.pixels * self.step.padded_outputs
         return _transformed(OF_RESULTS, lambda i, j: f"m[c + {(i * _SIDE + j) * apart}]")
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the results of a square that are side by side lie without gaps, and there are always two."""
+        return self.step.padded_outputs == self.step.outputs and len(self.part.columns) % 2 == 0
+
     def kernel(self, blocks: int) -> str:
         """The name of that for so many blocks of outputs."""
         return Dot.called(self.step, self.part, blocks).name
