@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from integer_graphs import GraphBuilder
+from integer_graphs import GraphBuilder, random_stages
 from pefslc.ir.graph import Graph
 from pefslc.targets.c.certificates import fits_winograd
 from pefslc.targets.c.cpus import CPUS, adapted, cpu_named
@@ -74,11 +74,34 @@ def test_compilers_make_the_same_of_it_as_vectors(cpu, flags, bench):  # type: i
     bench.check(("-O3", *flags, "-DPEFSLC_PORTABLE"))
 
 
-def test_every_small_image_is_exact(bench, sanitizer_flags, monkeypatch):  # type: ignore[no-untyped-def]
-    """Few channels too, and images of which most is outside: as for a row that wants all by Winograd."""
+@pytest.fixture
+def all_by_winograd(monkeypatch):  # type: ignore[no-untyped-def]
+    """--cpu x86-64 computes each convolution of 3 x 3 so: of few channels too, and images of which most is outside."""
     monkeypatch.setattr("pefslc.targets.c.winograd_steps._WORTH", 99)
     row = replace(cpu_named("x86-64"), winograd=1)
     monkeypatch.setattr("pefslc.targets.c.cpus.CPUS", tuple(row if cpu.name == row.name else cpu for cpu in CPUS))
+
+
+@pytest.mark.usefixtures("all_by_winograd")
+def test_all_that_may_follow_in_the_loop_is_exact(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        b = GraphBuilder(f"followed{seed}")
+        bits, channels, outputs = int(rng.choice([2, 5, 8, 11])), int(rng.integers(1, 9)), int(rng.choice([5, 8, 16]))
+        height, width = int(rng.integers(2, 10)), int(rng.integers(2, 10))
+        x = b.input((int(rng.integers(1, 3)), channels, height, width), bits, signed=seed % 2 == 0)
+        for n, m in ((channels, outputs), (outputs, outputs)):
+            bias = rng.integers(-999, 999, m) if rng.random() < 0.7 else None
+            y = b.conv(x, rng.integers(-127, 128, (m, n, 3, 3)), bias, pads=(1, 1, 1, 1))
+            x = b.requantize(y, random_stages(rng, y, bits), bits, signed=rng.random() < 0.5)
+        graph = b.graph(b.sum(x, b.conv(x, rng.integers(-9, 9, (outputs, outputs, 3, 3)), None, pads=(1, 1, 1, 1))))
+        assert _steps(graph, "x86-64").count(WinogradStep) == 3
+        bench.add(graph, CTarget(cpu="x86-64", threads=1 + seed % 2, caller_arena=seed % 3 == 0))
+    bench.check(sanitizer_flags)
+
+
+@pytest.mark.usefixtures("all_by_winograd")
+def test_every_small_image_is_exact(bench, sanitizer_flags):  # type: ignore[no-untyped-def]
     for height in range(1, 6):
         for width in range(1, 6):
             for channels, outputs in ((1, 2), (3, 9))[height % 2 :]:
