@@ -1,4 +1,4 @@
-"""Sums of 16 bits: where a kernel may use them, proven by the weights and the range of the taps.
+"""What fits into 16 bits: where a kernel may use them, proven by the weights and the range of the taps.
 
 Each sum that must fit is at least that of its negative products alone, and at most that of its positive ones. Where
 neither leaves 16 bits, no sum does, whatever the taps.
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pefslc.targets.c.storage import INT16
+from pefslc.targets.c.storage import INT16, INT32
 from pefslc.targets.c.taps import TapView
 from pefslc.targets.c.weight_orders import BLOCKS, ROWS_OF_16, WeightOrder
+from pefslc.targets.c.winograd import largest_results, point_ranges
 
-__all__ = ["UNPROVEN", "Certificate", "certificate", "most_chained", "most_halved", "most_paired"]
+__all__ = ["UNPROVEN", "Certificate", "certificate", "fits_winograd", "most_chained", "most_halved", "most_paired"]
 
 Codes = NDArray[np.int64]
 Weights = tuple[NDArray[np.integer], TapView]
@@ -111,6 +112,22 @@ def most_halved(weights: NDArray[np.integer], view: TapView, order: WeightOrder,
         if fits and count * view.taps >= _WORTH_HALVES:
             return count
     return 0
+
+
+def fits_winograd(weights: Codes, low: int, high: int) -> bool:
+    """Whether Winograd's taps and weights have 16 bits, and all that is made of their products 32.
+
+    weights    [points, outputs, channels], as `point_weights` makes them
+    low, high  of the taps, pads among them: 0 is one
+
+    What is on the way to a tap of a point, or to a result, is a sum of some of its terms.
+    """
+    lowest, highest = point_ranges(low, high)
+    if not INT16.holds(int(min(lowest.min(), weights.min())), int(max(highest.max(), weights.max()))):
+        return False
+    largest = np.einsum("poc,p->po", np.abs(weights), np.maximum(-lowest, highest))
+    most = int(largest_results(largest).max())
+    return INT32.holds(-most, most)
 
 
 def _most_in_16_bits(lowest: Codes, highest: Codes, counts: tuple[int, ...]) -> int:

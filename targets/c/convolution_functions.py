@@ -15,12 +15,13 @@ import numpy as np
 from pefslc.targets.c.dot_loops import DotLoops
 from pefslc.targets.c.part_loops import DepthwiseLoops
 from pefslc.targets.c.prototypes import Parameter
-from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Part
+from pefslc.targets.c.steps import ConvolutionStep, DepthwisePart, DepthwiseStep, DotPart, DotStep, Part, WinogradStep
 from pefslc.targets.c.taps import Gather
+from pefslc.targets.c.winograd_loops import WinogradLoops
 
 __all__ = ["AnyLoops", "convolution_loops", "part_calls"]
 
-AnyLoops = DotLoops | DepthwiseLoops
+AnyLoops = DotLoops | DepthwiseLoops | WinogradLoops
 Scratch = TypeVar("Scratch", Parameter, str)
 
 
@@ -65,6 +66,9 @@ def _loops(
     step: ConvolutionStep, part: Part, name: str, parameters: Sequence[Parameter], weight: str, pads: tuple[str, str]
 ) -> AnyLoops:
     common = name, tuple(parameters), weight, *pads
+    if isinstance(step, WinogradStep):
+        assert isinstance(part, DotPart)
+        return WinogradLoops(*common, step, part)
     if isinstance(step, DotStep):
         assert isinstance(part, DotPart)
         return DotLoops(*common, step, part)

@@ -15,6 +15,7 @@ from pefslc.targets.c.depthwise_steps import depthwise_step, is_depthwise
 from pefslc.targets.c.dot_steps import convolution_dots, dense_dots
 from pefslc.targets.c.steps import DepthwiseStep, DotStep
 from pefslc.targets.c.storage import Tensor
+from pefslc.targets.c.winograd_steps import winograd_step
 
 __all__ = ["convolution_step", "dense_step"]
 
@@ -26,7 +27,8 @@ def convolution_step(op: Conv2d, source: Tensor, result: Tensor, cpu: Cpu) -> Do
     found = [(phase, _phase_weight(op, phase)) for phase in phases(op.window, *op.input.type.shape[2:])]
     if is_depthwise(op):
         return depthwise_step(op, source, result, found, cpu)
-    return convolution_dots(op, source, result, found, cpu)
+    step = convolution_dots(op, source, result, found, cpu)
+    return winograd_step(op, step, cpu) or step
 
 
 def _phase_weight(op: Conv2d, phase: Phase) -> Codes:

@@ -79,6 +79,8 @@ class Cpu:
                   the narrowest; 0: neither
     halves        whether the weights of two outputs may be the halves of a word, where `certificates` proves that
                   their sums fit into 16 bits; segments are then rows of the kernel
+    winograd      channels, and outputs, that a convolution of 3 x 3 must have at least to be computed by Winograd's
+                  F(2x2, 3x3), on a copy of the image: fewer multiplications, and more to add and to store; 0: none is
     compiler      a command that makes objects for it, of which code and stack are told; (): this machine's
     narrow        the row for layers whose sums of 16 bits `certificates` proves to be exact; None:
                   as for all others
@@ -117,6 +119,7 @@ class Cpu:
     widens: bool = False
     lanes: int = 0
     halves: bool = False
+    winograd: int = 0
     narrow: Cpu | None = None
     least_pixels: int = 0
     least_taps: int = 0
@@ -142,6 +145,8 @@ class Cpu:
             "TILES take at most 16 pixels and 5 blocks": self.order == TILES and (self.pixels > 16 or self.blocks > 5),
             "depthwise must be TAPS, COLUMNS or None": self.depthwise not in (None, *DEPTHWISE_ORDERS),
             "taps must have 8 or 16 bits": self.taps is not None and self.taps.bits not in (8, 16),
+            "winograd needs taps and weights of 16 bits": self.winograd > 0
+            and not self.taps == self.order.weights == INT16,
             "a compiler widens no weights of this order": self.widens and self.order.widened is None,
         }
         for what, is_wrong in wrong.items():
@@ -206,7 +211,7 @@ def _with_ymm(name: str, summary: str) -> Cpu:
     return Cpu(
         name=name, summary=summary, order=WORDS, outputs=8, pixels=12, blocks=6, registers=16, multiplies=1, loads=2,
         latency=4, alignment=4, copies_image=True, cache=40 << 10, taps=_S16, depthwise=TAPS, lanes=32,
-        narrow=bytes_of_two,
+        narrow=bytes_of_two, winograd=16,
     )  # fmt: skip
 
 
@@ -259,6 +264,7 @@ CPUS = (
         depthwise=TAPS,
         lanes=32,
         taps=_S16,
+        winograd=16,
     ),
     _with_ymm("x86-64-v3", "x86-64 with AVX2: nearly all since 2015"),
     _V4,
@@ -311,7 +317,9 @@ def adapted(cpu: Cpu, *, memory: str, packs: bool, widens: bool) -> Cpu:
     widens  whether compilers may choose the type of weights: all of the program's files must see the same one
     """
     if memory == SMALL:
-        cpu = replace(cpu, copies_image=False, depthwise=None, lanes=0, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN)
+        cpu = replace(
+            cpu, copies_image=False, depthwise=None, lanes=0, winograd=0, scratch_bytes=_SMALL_SCRATCH, run=_SMALL_RUN
+        )
         if cpu.order == ROWS:  # whose kernels take all types of taps
             cpu = replace(cpu, taps=None, pixels=min(cpu.pixels, 4), tile=0, few=None)
 

@@ -50,6 +50,13 @@
 #define PEFSLC_STORED ((void)0)
 #endif
 
+/* Before a loop of few rounds: clang would write them all out, and then find no vectors. */
+#if defined(__clang__)
+#define PEFSLC_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define PEFSLC_ROLLED
+#endif
+
 /* Sums that are stored one by one: gcc would gather four of them in a vector, which takes it longer. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
 #define PEFSLC_APART __asm__ volatile("" : : : "memory")

@@ -99,7 +99,7 @@ class Dot(_Task):
     def called(cls, step: DotStep, part: DotPart, blocks: int) -> Dot:
         view = part.view
         strip = (view.taps // view.pixel, view.pixel) if part.gather is Gather.STRIP and step.order == QUADS else (0, 0)
-        return cls(*_types(step), step.order, step.starts_biased, step.certificate, part.apiece, blocks, *strip)
+        return cls(*_types(step), step.order, step.biases_kernels, step.certificate, part.apiece, blocks, *strip)
 
     @property
     def name(self) -> str:

@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.kernel_tasks import depthwise_of
 from pefslc.targets.c.prototypes import Parameter
-from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep
+from pefslc.targets.c.steps import DepthwisePart, DepthwiseStep, DotPart, DotStep, WinogradStep
 
 __all__ = ["DepthwiseLoops", "Loops"]
 
-SomeStep = TypeVar("SomeStep", DotStep, DepthwiseStep)
+SomeStep = TypeVar("SomeStep", DotStep, DepthwiseStep, WinogradStep)
 SomePart = TypeVar("SomePart", DotPart, DepthwisePart)
 
 

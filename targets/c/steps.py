@@ -27,7 +27,7 @@ from pefslc.targets.c.weight_orders import WeightOrder
 
 __all__ = [
     "ConvolutionStep", "CopyStep", "DepthwisePart", "DepthwiseStep", "DotPart", "DotStep", "MapStep", "Part",
-    "PoolStep", "Program", "Step",
+    "PoolStep", "Program", "Step", "WinogradStep",
 ]  # fmt: skip
 
 Codes = NDArray[np.int64]
@@ -190,7 +190,7 @@ class ConvolutionStep(Step, ABC):
 
     @property
     def starts_biased(self) -> bool:
-        """Whether the kernels add the bias."""
+        """Whether sums have the bias, filled up, before stages read them."""
         return self.order is not None and self.order.biased and self.bias is not None and bool(self.bias.any())
 
     @property
@@ -249,6 +249,11 @@ class DotStep(ConvolutionStep):
         return part.lines if part.gather is Gather.IMAGE else -(-part.line // part.pixels)
 
     @property
+    def biases_kernels(self) -> bool:
+        """Whether it is the kernels that add the bias which sums start from."""
+        return self.starts_biased
+
+    @property
     def rows(self) -> int:
         """Sums of a pixel: outputs of all groups, filled up."""
         return self.groups * self.padded_outputs
@@ -260,6 +265,29 @@ class DotStep(ConvolutionStep):
         filled = np.zeros((self.groups, self.padded_outputs), dtype=np.int64)
         filled[:, : self.outputs // self.groups] = self.bias.reshape(self.groups, -1)
         return filled.reshape(-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinogradStep(DotStep):
+    """A 3 x 3 by Winograd's F(2x2, 3x3): its one part is of squares, not pixels, with weights of point after point."""
+
+    kind: ClassVar[str] = "winograd"
+
+    @property
+    def report(self) -> str:
+        return f"Winograd's F(2x2, 3x3), {self.types}"
+
+    @property
+    def scratch_names(self) -> tuple[str, ...]:
+        return ("sums", "copy", "points")
+
+    @property
+    def bands(self) -> int:
+        return -(-self.parts[0].line // self.parts[0].pixels)
+
+    @property
+    def biases_kernels(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pefslc.geometry.shapes import Window
 from pefslc.targets.c.stages import AddStage, MultiplyStage
-from pefslc.targets.c.steps import ConvolutionStep, DepthwiseStep, DotStep, MapStep, PoolStep, Step
+from pefslc.targets.c.steps import ConvolutionStep, DepthwiseStep, DotStep, MapStep, PoolStep, Step, WinogradStep
 from pefslc.targets.c.taps import Gather
 
 __all__ = ["Units", "distances", "units_of"]
@@ -45,6 +45,8 @@ def units_of(step: Step) -> Units | None:
     if step.threads > 1 or (step.result.shape[0] > 1 and _copies_images(step)):
         return None  # a call may compute some lines of each image
     match step:
+        case WinogradStep():
+            return None
         case DotStep() if not step.is_phased and (step.parts[0].has_one_pass or step.parts[0].run):
             return _dot_units(step)
         case DepthwiseStep() if not step.is_phased:
