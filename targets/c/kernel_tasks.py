@@ -242,6 +242,8 @@ def moves_of(program: Program) -> tuple[Move, ...]:
     """What the program makes of codes that it copies, each once."""
     found: dict[Move, None] = {}
     for step in program.steps:
-        if isinstance(step, ConvolutionStep) and step.copies and not (step.planes or step.move.is_copy):
+        if not isinstance(step, ConvolutionStep) or not step.copies or step.planes or step.move.is_copy:
+            continue
+        if not all(part.image is not None and part.image.is_outside for part in step.parts):
             found[step.move] = None
     return tuple(found)

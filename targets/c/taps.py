@@ -122,6 +122,11 @@ class PaddedImage:
         return max(min(self.top + self.source_height, self.rows), self.first_row)
 
     @property
+    def is_outside(self) -> bool:
+        """Whether all is pads."""
+        return self.first_row == self.end_row
+
+    @property
     def before(self) -> int:
         """Elements of a row before those of the image."""
         return min(max(self.left, 0), self.columns) * self.channels
