@@ -13,7 +13,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d, Dense
 from pefslc.targets.c.certificates import certificate
 from pefslc.targets.c.cpus import GENERIC, Cpu
-from pefslc.targets.c.dots import accumulator_type, converted_taps, packed_weights, product_type
+from pefslc.targets.c.dots import accumulator_type, code_range, converted_taps, packed_weights, product_type
 from pefslc.targets.c.gathering import WORD, Windows
 from pefslc.targets.c.packing import Pass, bits_of, passes_of
 from pefslc.targets.c.steps import DotPart, DotStep
@@ -132,7 +132,7 @@ class _Layout:
     def step(self) -> DotStep:
         layer, cpu, source = self.layer, self.cpu, self.layer.source
         parts = [self._part(*each) for each in layer.found]
-        low, high = min(source.low, 0), max(source.high, 0)  # a pad is a tap of code 0
+        low, high = code_range(source)
         proven = certificate(
             cpu.order,
             [(part.weight, part.view) for part in parts],

@@ -13,7 +13,7 @@ from pefslc.targets.c.storage import INT16, INT32, INT64, CType, Tensor, dtype_o
 from pefslc.targets.c.taps import TapView
 from pefslc.targets.c.weight_orders import WeightOrder
 
-__all__ = ["accumulator_type", "converted_taps", "packed_weights", "product_type"]
+__all__ = ["accumulator_type", "code_range", "converted_taps", "packed_weights", "product_type"]
 
 Codes = NDArray[np.int64]
 
@@ -43,12 +43,17 @@ def product_type(source: Tensor, weight: Codes, sums: CType, *, narrow: bool = F
     return min(sums, sum_type(-largest, largest))
 
 
+def code_range(source: Tensor) -> tuple[int, int]:
+    """The least and the most of what a convolution reads: the source's codes, and 0, which a pad is."""
+    return min(source.low, 0), max(source.high, 0)
+
+
 def tap_offset(source: Tensor, taps: CType) -> int | None:
     """What makes each code of the source, and 0, which a pad is, one of this type: 0, or for bytes 128 or -128.
 
     None where nothing does.
     """
-    low, high = min(source.low, 0), max(source.high, 0)
+    low, high = code_range(source)
     offsets = (0, OFFSET, -OFFSET) if taps.bits == 8 else (0,)  # pads are filled byte by byte
     return next((o for o in offsets if taps.holds(low + o, high + o)), None)
 

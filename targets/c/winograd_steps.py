@@ -12,7 +12,7 @@ from pefslc.geometry.shapes import Window
 from pefslc.ir.integer import Conv2d
 from pefslc.targets.c.certificates import fits_winograd
 from pefslc.targets.c.cpus import Cpu
-from pefslc.targets.c.dots import packed_weights
+from pefslc.targets.c.dots import code_range, packed_weights
 from pefslc.targets.c.steps import DotPart, DotStep, WinogradStep
 from pefslc.targets.c.storage import scratch
 from pefslc.targets.c.taps import Gather, PaddedImage, TapView
@@ -29,11 +29,11 @@ _WORTH = Fraction(3, 5)  # of the multiplications: what is left at most, where s
 
 def winograd_step(op: Conv2d, direct: DotStep, cpu: Cpu) -> WinogradStep | None:
     """What computes the same as `direct`; None where that is better, or this is not proven to be exact."""
-    part, source = direct.parts[0], direct.source
+    part = direct.parts[0]
     if not _suits(direct, part, cpu):
         return None
     weights = point_weights(op.weight.data)
-    if not fits_winograd(weights, min(source.low, 0), max(source.high, 0)):
+    if not fits_winograd(weights, *code_range(direct.source)):
         return None
     return _step(direct, _part(direct, part, weights, cpu))
 
